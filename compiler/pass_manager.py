@@ -1,0 +1,192 @@
+"""Runs passes in order, keeps the ledger, and holds every pass to what it promises."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from compiler.errors import PassError, UsageError
+from compiler.graph import Graph, Node
+from compiler.ledger import APPLIED, DECLINED, ROLLED_BACK, Entry, Ledger, PassRecord
+from compiler.pass_base import PASSES, ErrorClass, Fixpoint, Pass, Step, check_conditions, parse_pipeline
+from compiler.rewrite import Firing
+from compiler.rewrite_check import RewriteChecker
+
+Dump = Callable[[int, Pass, Graph], None]
+
+
+class Outcome(NamedTuple):
+    """The rewritten graph (the one given, unless a pass was rolled back) and what happened to it."""
+
+    graph: Graph
+    ledger: Ledger
+
+
+class PassManager:
+    """A pipeline: `PassManager([FoldConstants(), FuseGelu()])` or `PassManager("fold,low-rank(energy=0.99)")`.
+
+    skip  names of passes to leave out
+    """
+
+    def __init__(self, steps: str | Sequence[Step], *, skip: Sequence[str] = ()) -> None:
+        self.steps = parse_pipeline(steps) if isinstance(steps, str) else tuple(steps)
+        unknown = [name for name in skip if name not in PASSES]
+        if unknown:
+            raise UsageError(f"there is no pass named {', '.join(map(repr, unknown))}", hint=f"known: {', '.join(sorted(PASSES))}")
+        self.skip = frozenset(skip)
+
+    def __str__(self) -> str:
+        return ",".join(map(str, self.steps))
+
+    def run(
+        self,
+        graph: Graph,
+        *,
+        checker: RewriteChecker | None = None,
+        strict: bool = False,
+        debug: bool = False,
+        limit: int | None = None,
+        dump: Dump | None = None,
+        progress: Callable[[str], None] | None = None,
+    ) -> Outcome:
+        """Apply the pipeline to `graph` in place.
+
+        checker   measures every rewrite and every pass; a pass that breaks its class is taken back
+        strict    such a pass ends the run with PassError instead
+        debug     verify the graph after every pass
+        limit     stop after this many rewrites (how --bisect replays a prefix)
+        dump      called after every pass that fired
+        progress  told the name of every pass
+        """
+        run = _Run(graph, checker, strict, debug, limit, dump, progress, self.skip)
+        if checker is not None:
+            checker.start(graph)
+        run.steps(self.steps)
+        return Outcome(run.graph, run.ledger)
+
+
+class _Run:
+    """One execution of a pipeline; also the Observer of its passes."""
+
+    def __init__(
+        self,
+        graph: Graph,
+        checker: RewriteChecker | None,
+        strict: bool,
+        debug: bool,
+        limit: int | None,
+        dump: Dump | None,
+        progress: Callable[[str], None] | None,
+        skip: frozenset[str],
+    ) -> None:
+        self.graph = graph
+        self.checker = checker
+        self.strict = strict
+        self.debug = debug
+        self.limit = limit
+        self.dump = dump
+        self.progress = progress
+        self.skip = skip
+        self.ledger = Ledger()
+        self.firings = 0
+        self._pass: Pass = Pass()
+        self._broken: Entry | None = None
+        self._declined: set[tuple[str, int]] = set()
+
+    def steps(self, steps: Sequence[Step]) -> int:
+        """Run steps in order; returns the number of rewrites in force."""
+        total = 0
+        for step in steps:
+            if isinstance(step, Fixpoint):
+                for _ in range(step.rounds):
+                    fired = self.steps(step.passes)
+                    total += fired
+                    if not fired:
+                        break
+            elif step.pass_name() not in self.skip:
+                total += self._run_pass(step)
+        return total
+
+    def _run_pass(self, p: Pass) -> int:
+        name = p.pass_name()
+        if self.progress is not None:
+            self.progress(name)
+        check_conditions(p.requires, self.graph, name, "requires")
+        snapshot = self.graph.clone() if self.checker is not None else None
+        first = len(self.ledger.entries)
+        self._pass, self._broken = p, None
+        started = time.perf_counter()
+        fired = p.run(self.graph, self)
+        record = PassRecord(name, fired, len(self.graph), time.perf_counter() - started)
+        if self.debug:
+            self.graph.verify()
+        if fired:
+            self.ledger.passes.append(record)
+            if self.checker is not None and snapshot is not None and not self._accept(p, record):
+                self._roll_back(snapshot, first, record)
+                return 0
+            if self.dump is not None:
+                self.dump(len(self.ledger.passes), p, self.graph)
+        if self.limit is None:
+            check_conditions(p.ensures, self.graph, name, "ensures")
+        return fired
+
+    def _accept(self, p: Pass, record: PassRecord) -> bool:
+        """Whether the pass kept its promise at every rewrite and at the model's outputs."""
+        assert self.checker is not None
+        record.outputs = self.checker.outputs(self.graph)
+        reason = None
+        if self._broken is not None:
+            e = self._broken
+            assert e.damage is not None
+            reason = f"rewrite {e.rule} at {', '.join(sorted(e.origin)) or 'a layer'} gives {e.damage.psnr_db:.1f} dB (max-abs {e.damage.max_abs:.3g})"
+        else:
+            for c in record.outputs:
+                if p.error_class is ErrorClass.ROUNDING and self.checker.broken(p.error_class, c):
+                    reason = f"output {c.name!r} is {c.psnr_db:.1f} dB (max-abs {c.max_abs:.3g}) from ONNX Runtime"
+                    break
+        if reason is None:
+            return True
+        if self.strict:
+            raise PassError(f"pass {p.pass_name()} is {p.error_class.value}, but {reason}", hint="--bisect names the rewrite; --skip leaves the pass out")
+        record.status = f"{ROLLED_BACK}: {reason}"
+        return False
+
+    def _roll_back(self, snapshot: Graph, first: int, record: PassRecord) -> None:
+        self.graph = snapshot
+        record.layers = len(snapshot)
+        for entry in self.ledger.entries[first:]:
+            if entry.status == APPLIED:
+                entry.status = ROLLED_BACK
+        assert self.checker is not None
+        self.checker.start(snapshot)
+
+    # -- Observer --------------------------------------------------------------------------------------------
+
+    def allow(self) -> bool:
+        """Whether the limit admits one more rewrite."""
+        return self.limit is None or self.firings < self.limit
+
+    def fired(self, firing: Firing) -> None:
+        """Enter a rewrite into the ledger, measured if there is a checker."""
+        self.firings += 1
+        entry = Entry(self._pass, firing.rule, APPLIED, firing.erased, firing.added)
+        if self.limit is not None:
+            entry.firing = firing
+        if self.checker is not None:
+            entry.damage = self.checker.fired(firing)
+            broken = entry.damage is not None and self.checker.broken(self._pass.error_class, entry.damage)
+            if broken and self._broken is None:
+                self._broken = entry
+        self.ledger.entries.append(entry)
+
+    def skipped(self, rule: str, node: Node, reason: str) -> None:
+        """Enter a declined rewrite, once for each layer and rule."""
+        key = (rule, id(node))
+        if key in self._declined:
+            return
+        self._declined.add(key)
+        entry = Entry(self._pass, rule, DECLINED, (node,), ())
+        entry.reason = reason
+        self.ledger.entries.append(entry)

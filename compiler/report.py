@@ -1,0 +1,85 @@
+"""What a compilation did: sizes before and after, time by stage, the ledger, and how equal the artifact is."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from compiler.compare import Comparison
+from compiler.graph import Graph
+from compiler.ledger import Ledger
+
+
+class Measure(NamedTuple):
+    """Size of a graph: layers, elements of its constants, multiply-accumulates and bytes moved of one execution."""
+
+    layers: int
+    parameters: int
+    macs: int
+    bytes_moved: int
+    ops: dict[str, int]
+
+
+def measure(graph: Graph) -> Measure:
+    """Count a graph."""
+    macs = moved = 0
+    for node in graph.nodes:
+        outputs, inputs = [v.type for v in node.outputs], node.input_types
+        macs += node.op.macs(outputs, *inputs)
+        moved += node.op.bytes_moved(outputs, *inputs)
+    return Measure(len(graph), sum(v.type.size for v in graph.constants), macs, moved, graph.op_counts)
+
+
+class Report:
+    """Filled in as the compilation goes on."""
+
+    def __init__(self, target: str, model: str) -> None:
+        self.target = target
+        self.model = model
+        self.artifact = Path()
+        self.size = 0
+        self.notes: Sequence[str] = ()
+        self.warnings: Sequence[str] = ()
+        self.before = Measure(0, 0, 0, 0, {})
+        self.after = self.before
+        self.ledger = Ledger()
+        self.stages: dict[str, float] = {}
+        self.verification: list[Comparison] | None = None
+        self.tolerance_db = 0.0
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Time a stage."""
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.stages[name] = time.perf_counter() - started
+
+    @property
+    def passed(self) -> bool:
+        """Whether every compared output is within tolerance; True if nothing was compared."""
+        return all(c.psnr_db >= self.tolerance_db for c in self.verification or ())
+
+    def as_json(self) -> dict[str, Any]:
+        """The object that --json prints."""
+        verification: dict[str, Any] = {"passed": self.passed, "tolerance_db": self.tolerance_db, "outputs": []}
+        if self.verification is not None:
+            verification["outputs"] = [c.as_json() for c in self.verification]
+        return {
+            "artifact": str(self.artifact),
+            "target": self.target,
+            "model": self.model,
+            "size_bytes": self.size,
+            "stages": [{"name": name, "seconds": round(s, 4)} for name, s in self.stages.items()],
+            "before": self.before._asdict(),
+            "after": self.after._asdict(),
+            "passes": [p.as_json() for p in self.ledger.passes],
+            "ledger": self.ledger.as_json(),
+            "verification": verification,
+            "notes": list(self.notes),
+            "warnings": list(self.warnings),
+        }

@@ -1,0 +1,142 @@
+"""What a target is: a pipeline, a table of lowerings with their needs, and the artifacts it writes."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, ClassVar, Generic, TypeVar
+
+from compiler.errors import LegalityError, UsageError
+from compiler.graph import Graph, Node
+from compiler.op import Op
+from compiler.pass_base import Step
+from compiler.record import Record
+from compiler.tensor import Array, DType
+
+P = TypeVar("P")
+Lower = Callable[[P, Node, Any], None]  # Any: the operation, whose class the table entry names
+
+
+class Artifact(ABC):
+    """A finished file or folder. Every artifact answers `run(inputs) -> outputs` in the ONNX model's names, shapes
+    and element types, by executing what was written to disk."""
+
+    path: Path
+    warnings: list[str]
+
+    @abstractmethod
+    def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """Execute the artifact. Raises UsageError if the inputs do not fit it."""
+
+    @property
+    def size(self) -> int:
+        """Bytes on disk."""
+        files = [self.path] if self.path.is_file() else [f for f in self.path.rglob("*") if f.is_file()]
+        return sum(f.stat().st_size for f in files)
+
+
+class Need(Record):
+    """A condition on a layer. `text` completes the sentence "needs ..." in messages and in the docs."""
+
+    text: str
+    holds: Callable[[Node], bool]
+    source: str = ""
+    confidence: str = ""
+
+
+def dtypes(*allowed: DType) -> Need:
+    """Every operand and result has one of these element types."""
+    names = " or ".join(d.name for d in allowed)
+
+    def holds(node: Node) -> bool:
+        return all(v is None or v.type.dtype in allowed for v in (*node.inputs, *node.outputs))
+
+    return Need(text=f"element type {names}", holds=holds)
+
+
+def rank(low: int, high: int) -> Need:
+    """Every operand and result has a rank in this range."""
+
+    def holds(node: Node) -> bool:
+        return all(v is None or low <= v.type.rank <= high for v in (*node.inputs, *node.outputs))
+
+    return Need(text=f"rank {low} to {high}" if low != high else f"rank {low}", holds=holds)
+
+
+class LoweringTable(Generic[P]):
+    """Operation -> needs and lowering function: legality, emission and the support page of a target in one place."""
+
+    def __init__(self) -> None:
+        self.entries: dict[type[Op], tuple[tuple[Need, ...], Lower[P]]] = {}
+
+    def lowers(self, op: type[Op], *needs: Need) -> Callable[[Lower[P]], Lower[P]]:
+        """Register a function `(program, node, op)` that emits layers of this operation."""
+
+        def register(function: Lower[P]) -> Lower[P]:
+            assert op not in self.entries, f"{op.name} has two lowerings"
+            self.entries[op] = (needs, function)
+            return function
+
+        return register
+
+    def objections(self, graph: Graph) -> list[str]:
+        """One line for every layer that has no lowering or misses a need, with its ONNX origin."""
+        lines = []
+        for node in graph.nodes:
+            entry = self.entries.get(type(node.op))
+            missing = "no lowering" if entry is None else next((f"needs {n.text}" for n in entry[0] if not n.holds(node)), None)
+            if missing:
+                lines.append(f"{node.describe()} -- {missing}")
+        return lines
+
+    def lower(self, program: P, graph: Graph) -> None:
+        """Emit every layer in order; `objections` must be empty."""
+        for node in graph.nodes:
+            self.entries[type(node.op)][1](program, node, node.op)
+
+    def support(self) -> list[tuple[str, str]]:
+        """(operation, needs) for the docs, sorted."""
+        return sorted((op.name, "; ".join(n.text for n in needs)) for op, (needs, _) in self.entries.items())
+
+
+class Target(ABC):
+    """A place to compile for. Options are keyword arguments of the constructor, which checks them."""
+
+    name: ClassVar[str]
+    suffix: ClassVar[str]
+    accepts: ClassVar[frozenset[str]] = frozenset()  # names of the options
+
+    @abstractmethod
+    def pipeline(self) -> tuple[Step, ...]:
+        """The passes that every model for this target goes through first."""
+
+    @abstractmethod
+    def prepare(self, graph: Graph) -> Graph:
+        """A legal graph (the same, rewritten). Raises LegalityError listing every layer that cannot run."""
+
+    @abstractmethod
+    def emit(self, graph: Graph, path: Path) -> Artifact:
+        """Write a prepared graph; the path appears complete or not at all."""
+
+    @property
+    @abstractmethod
+    def tolerance_db(self) -> float:
+        """PSNR that the executed artifact must reach against ONNX Runtime."""
+
+
+def refuse(target: str, objections: list[str], hint: str) -> None:
+    """Raise LegalityError with all objections, if there are any."""
+    if objections:
+        count = f"{len(objections)} layers" if len(objections) > 1 else "1 layer"
+        raise LegalityError(f"{target}: {count} cannot run\n  " + "\n  ".join(objections), hint=hint)
+
+
+def make_target(cls: type[Target], options: Mapping[str, Any]) -> Target:
+    """An instance with those options that are set; UsageError for one the target does not take."""
+    given = {name: value for name, value in options.items() if value is not None}
+    for name in given:
+        if name not in cls.accepts:
+            known = ", ".join("--" + n.replace("_", "-") for n in sorted(cls.accepts)) or "none"
+            raise UsageError(f"target {cls.name} does not take --{name.replace('_', '-')}", hint=f"its options are {known}")
+    return cls(**given)

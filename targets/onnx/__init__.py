@@ -1,0 +1,59 @@
+"""Target `onnx`: the rewritten graph as a clean ONNX file that any runtime opens."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from compiler.graph import Graph
+from compiler.onnx_export import save_model
+from compiler.oracle import checked_inputs, input_types, open_session, run_session
+from compiler.pass_base import PIPELINES, Step
+from compiler.target import Artifact, Target
+from compiler.tensor import Array
+
+
+class OnnxArtifact(Artifact):
+    """A saved ONNX model, executed by ONNX Runtime."""
+
+    def __init__(self, path: Path, graph: Graph) -> None:
+        self.path = path
+        self.warnings: list[str] = []
+        self._types = input_types(graph)
+
+    @property
+    def size(self) -> int:
+        data = self.path.with_name(self.path.name + ".data")
+        return self.path.stat().st_size + (data.stat().st_size if data.exists() else 0)
+
+    def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        return run_session(open_session(self.path), checked_inputs(inputs, self._types))
+
+
+class OnnxTarget(Target):
+    """Options: opset (13 to 28, default the newest that ONNX Runtime runs), external (weights in a file beside)."""
+
+    name = "onnx"
+    suffix = ".onnx"
+    accepts = frozenset(("opset", "external"))
+
+    def __init__(self, opset: int | None = None, external: bool | None = None) -> None:
+        self.opset = opset
+        self.external = external
+
+    def pipeline(self) -> tuple[Step, ...]:
+        return PIPELINES["default"]
+
+    def prepare(self, graph: Graph) -> Graph:
+        return graph
+
+    def emit(self, graph: Graph, path: Path) -> OnnxArtifact:
+        save_model(graph, path, self.opset, self.external)
+        return OnnxArtifact(path, graph)
+
+    @property
+    def tolerance_db(self) -> float:
+        return 100.0
+
+
+TARGET = OnnxTarget

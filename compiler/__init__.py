@@ -1,6 +1,6 @@
 """Cincel: carve neural networks until they fit the chip.
 
-    from compiler import load, compile_model, PassManager
+from compiler import load, compile_model, PassManager
 """
 
 from __future__ import annotations
@@ -17,7 +17,12 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = ["Compiled", "PassManager", "compile_model", "load"]
 
-WHERE = {"Compiled": "compiler.api", "compile_model": "compiler.api", "load": "compiler.api", "PassManager": "compiler.api"}
+WHERE = {
+    "Compiled": "compiler.api",
+    "compile_model": "compiler.api",
+    "load": "compiler.api",
+    "PassManager": "compiler.api",
+}
 
 
 def __getattr__(name: str) -> Any:  # Any: whatever the public name stands for; loaded when first used

@@ -47,7 +47,9 @@ def load(source: object, *, inputs: Shapes | None = None, freeze: Mapping[str, A
 class Compiled:
     """The result of a compilation: the artifact on disk, the report, and `run`."""
 
-    def __init__(self, artifact: Artifact, report: Report, graph: Graph, folder: tempfile.TemporaryDirectory[str] | None) -> None:
+    def __init__(
+        self, artifact: Artifact, report: Report, graph: Graph, folder: tempfile.TemporaryDirectory[str] | None
+    ) -> None:
         self.artifact = artifact
         self.report = report
         self.graph = graph

@@ -3,240 +3,301 @@
 from __future__ import annotations
 
 import argparse
-import json
+import os
 import sys
-from collections.abc import Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
+from compiler.arguments import default_output, load_arrays, parse_frozen, parse_shapes
 from compiler.errors import CompileError, UsageError
 
 if TYPE_CHECKING:
-    from compiler.api import Compiled
-    from compiler.tensor import Array
+    from compiler.api import Compiled, Progress
+    from compiler.bisect import Culprit
 
 TARGETS = ("ane", "onnx")
 OPTIONS = ("precision", "deployment_target", "image", "opset", "external")  # handed to the target, which checks them
+VERIFICATION_FAILED = 3
 INTERNAL_ERROR = 70  # EX_SOFTWARE: a defect of this program, not of the model
+INTERRUPTED = 130
 
 
-def build_parser() -> argparse.ArgumentParser:
+class Help(argparse.HelpFormatter):
+    """Of one width, so that the terminal need not be asked for each argument."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=32, width=110)
+
+
+class Parser(argparse.ArgumentParser):
+    """Raises UsageError where the base class would end the process."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(message, hint=f"{self.prog} --help lists the arguments")
+
+
+def build_parser() -> Parser:
     """The arguments; nothing heavy is imported to describe them."""
-    p = argparse.ArgumentParser(prog="compile", description="Compile a trained ONNX model into what a phone runs fast.")
+    p = Parser(
+        prog="compile",
+        description="Compile a trained ONNX model into what a phone runs fast.",
+        epilog="exit codes: 0 done, 1 cannot compile, 2 wrong usage, 3 verification failed",
+        formatter_class=Help,
+        allow_abbrev=False,
+    )
     p.add_argument("model", metavar="MODEL.onnx", help="the model to compile")
     p.add_argument("-t", "--target", default="ane", metavar="NAME", help=f"one of {', '.join(TARGETS)} (default: ane)")
-    p.add_argument("-o", "--output", metavar="PATH", help="where the artifact goes (default: beside the working folder's name of the model)")
-    model = p.add_argument_group("model")
-    model.add_argument("--input", action="append", default=[], metavar="NAME=1x3x224x224", help="shape of an input with dynamic dimensions")
-    model.add_argument("--freeze", action="append", default=[], metavar="NAME=VALUE", help="make an input a constant; VALUE is a number, numbers with commas, true, false or @FILE.npy")
-    target = p.add_argument_group("target options")
-    target.add_argument("--precision", metavar="P", help="ane: fp16 (default) or fp32")
-    target.add_argument("--deployment-target", metavar="OS", help="ane: iOS15 ... iOS26")
-    target.add_argument("--image", action="append", metavar="NAME[:scale=S,bias=R/G/B,color=RGB]", help="ane: an input that takes an image")
-    target.add_argument("--opset", type=int, metavar="N", help="onnx: opset to write (13 to 28)")
-    target.add_argument("--external", action="store_true", default=None, help="onnx: put the weights into a file beside the model")
-    rewriting = p.add_argument_group("rewriting")
-    rewriting.add_argument("--passes", metavar="LIST", help='pipeline instead of the target\'s own, e.g. "fold,fuse"')
-    rewriting.add_argument("--skip", action="append", default=[], metavar="PASS", help="leave a pass out")
-    rewriting.add_argument("--emit-ir", metavar="P", help="write the layer graph as text: the final one to a file, or after every pass into a folder (P ends with /)")
-    rewriting.add_argument("--emit-onnx", metavar="P", help="the same as ONNX")
-    proof = p.add_argument_group("proof")
-    proof.add_argument("--verify", choices=("off", "final", "each"), default="final", help="compare with ONNX Runtime: not at all, the executed artifact, or every rewrite too")
-    proof.add_argument("--verify-data", metavar="FILE.npz", help="inputs to compare on, by name (default: seeded random ones)")
-    proof.add_argument("--strict", action="store_true", help="fail where a pass breaks its promise, instead of taking it back")
-    proof.add_argument("--bisect", action="store_true", help="find the first rewrite that breaks the model and write a small ONNX reproducer")
-    proof.add_argument("--seed", type=int, default=0, metavar="N", help="of the random inputs (default: 0)")
+    p.add_argument(
+        "-o", "--output", metavar="PATH", help="where the artifact goes (default: the model's name, in this folder)"
+    )
+    p.add_argument("--version", action="version", version=f"cincel {_version()}", help="print the version and exit")
+    _describe_model(p.add_argument_group("model"))
+    _describe_target(p.add_argument_group("target options"))
+    _describe_rewriting(p.add_argument_group("rewriting"))
+    _describe_proof(p.add_argument_group("proof"))
     output = p.add_argument_group("output")
-    output.add_argument("--json", action="store_true", help="print one JSON object on standard output and nothing else")
+    output.add_argument("--json", action="store_true", help="print one JSON object on standard output, nothing else")
     output.add_argument("--quiet", action="store_true", help="print nothing but errors")
     output.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return p
 
 
+Group = argparse._ArgumentGroup
+
+
+def _describe_model(model: Group) -> None:
+    model.add_argument(
+        "--input", action="append", default=[], metavar="NAME=1x3x224x224", help="shape of an input with dynamic dims"
+    )
+    model.add_argument(
+        "--freeze",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="make an input a constant; VALUE is a number, numbers with commas, true, false or @FILE.npy",
+    )
+
+
+def _describe_target(target: Group) -> None:
+    target.add_argument("--precision", metavar="P", help="ane: fp16 (default) or fp32")
+    target.add_argument("--deployment-target", metavar="OS", help="ane: iOS15 ... iOS26")
+    target.add_argument(
+        "--image",
+        action="append",
+        metavar="NAME[:scale=S,bias=R/G/B,color=RGB]",
+        help="ane: an input that takes an image",
+    )
+    target.add_argument("--opset", type=int, metavar="N", help="onnx: opset to write (13 to 28)")
+    target.add_argument(
+        "--external", action="store_true", default=None, help="onnx: put the weights into a file beside the model"
+    )
+
+
+def _describe_rewriting(rewriting: Group) -> None:
+    rewriting.add_argument("--passes", metavar="LIST", help='pipeline instead of the target\'s own, e.g. "fold,fuse"')
+    rewriting.add_argument("--skip", action="append", default=[], metavar="PASS", help="leave a pass out")
+    rewriting.add_argument(
+        "--emit-ir",
+        metavar="P",
+        help="write the layer graph as text: the final one to a file, or each stage into a folder (P ends with /)",
+    )
+    rewriting.add_argument("--emit-onnx", metavar="P", help="the same as ONNX")
+
+
+def _describe_proof(proof: Group) -> None:
+    proof.add_argument(
+        "--verify",
+        choices=("off", "final", "each"),
+        default="final",
+        help="compare with ONNX Runtime: not at all, the executed artifact (default), or every rewrite too",
+    )
+    proof.add_argument(
+        "--verify-data", metavar="FILE.npz", help="inputs to compare on, by name (default: seeded random ones)"
+    )
+    proof.add_argument(
+        "--strict", action="store_true", help="fail where a pass breaks its promise, instead of taking it back"
+    )
+    proof.add_argument(
+        "--bisect", action="store_true", help="find the first rewrite that breaks the model; write a small reproducer"
+    )
+    proof.add_argument("--seed", type=int, default=0, metavar="N", help="of the random inputs (default: 0)")
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code (0 done, 1 cannot compile, 2 usage, 3 verification failed)."""
-    args = build_parser().parse_args(argv)
+    words = sys.argv[1:] if argv is None else list(argv)
+    _open_streams()
+    debug, as_json = "--debug" in words, "--json" in words
     try:
+        args = build_parser().parse_args(words)
         return run_bisect(args) if args.bisect else run_compile(args)
-    except CompileError as e:
-        if args.debug:
-            raise
-        return _fail(args, str(e), e.exit_code)
     except KeyboardInterrupt:
-        return _fail(args, "interrupted", 130)
-    except (OSError, MemoryError) as e:
-        if args.debug:
-            raise
-        return _fail(args, f"the system refused: {str(e) or type(e).__name__}", 1)
+        return _fail(as_json, "interrupted", INTERRUPTED)
     except Exception as e:  # the last line of defence: a sentence instead of a traceback
-        if args.debug:
+        if debug:
             raise
-        return _fail(args, f"internal error: {type(e).__name__}: {e}\n  hint: --debug shows where; please report it", INTERNAL_ERROR)
+        return _fail(as_json, *_verdict(e))
 
 
 def run_compile(args: argparse.Namespace) -> int:
     """Compile, then print the summary."""
     from compiler.api import compile_model
-    from compiler.emit_stages import stage_writer, write_final
+    from compiler.target import make_target
+    from targets import find_target
 
     options = {name: getattr(args, name) for name in OPTIONS}
-    output = args.output or default_output(args)
+    target = make_target(find_target(args.target), options)
+    stages = _stages(args)
     with progress_bar(enabled=not (args.json or args.quiet)) as tell:
         compiled = compile_model(
             args.model,
-            args.target,
-            output,
+            target,
+            args.output or default_output(args.model, target.name, target.suffix),
             passes=args.passes,
             skip=args.skip,
             inputs=parse_shapes(args.input),
             freeze=parse_frozen(args.freeze),
             verify=args.verify,
-            verify_data=_load_npz(args.verify_data),
+            verify_data=load_arrays(args.verify_data),
             strict=args.strict,
             seed=args.seed,
-            dump=stage_writer(args.emit_ir, args.emit_onnx),
+            dump=stages and stages.after,
             progress=tell,
-            **options,
         )
-    write_final(compiled.graph, args.emit_ir, args.emit_onnx)
+    if stages:
+        stages.finish(compiled.graph)
     return _finish(args, compiled)
+
+
+def _stages(args: argparse.Namespace) -> Any:  # Any: a StageWriter, or None if no stage is asked for
+    if not (args.emit_ir or args.emit_onnx):
+        return None
+    from compiler.emit_stages import StageWriter
+
+    return StageWriter(args.emit_ir, args.emit_onnx)
 
 
 def run_bisect(args: argparse.Namespace) -> int:
     """Name the first rewrite that breaks the model, and write the reproducer."""
     from compiler.api import PassManager, find_culprit
-    from compiler.bisect import write_reproducer
+    from compiler.bisect import reproducer_path, write_reproducer
     from compiler.target import make_target
     from targets import find_target
 
     target = make_target(find_target(args.target), {name: getattr(args, name) for name in OPTIONS})
     manager = PassManager(target.pipeline() if args.passes is None else args.passes, skip=args.skip)
-    culprit = find_culprit(
-        args.model,
-        manager,
-        inputs=parse_shapes(args.input),
-        freeze=parse_frozen(args.freeze),
-        verify_data=_load_npz(args.verify_data),
-        seed=args.seed,
-    )
+    path = reproducer_path(args.model, args.output)
+    with progress_bar(enabled=not (args.json or args.quiet)) as tell:
+        tell("bisect", 0)
+        culprit = find_culprit(
+            args.model,
+            manager,
+            inputs=parse_shapes(args.input),
+            freeze=parse_frozen(args.freeze),
+            verify_data=load_arrays(args.verify_data),
+            seed=args.seed,
+        )
     if culprit is None:
-        if args.json:
-            print(json.dumps({"culprit": None}))
-        elif not args.quiet:
-            print("no rewrite breaks the model")
+        _say(args, {"target": args.target, "model": args.model, "culprit": None}, ["no rewrite breaks the model"])
         return 0
-    path = Path(args.output or Path(args.model).stem + ".bisect.onnx").with_suffix(".onnx")
-    written = write_reproducer(culprit, path)
-    if args.json:
-        print(json.dumps({"culprit": {"number": culprit.number, **culprit.entry.as_json()}, "reproducer": [str(p) for p in written]}))
-    elif not args.quiet:
-        e = culprit.entry
-        print(f"rewrite {culprit.number}, {e.rule} of pass {e.pass_name}, breaks the model at {', '.join(sorted(e.origin))}")
-        print(f"  {' '.join(e.before)} -> {' '.join(e.after) or 'an existing value'}; reproducer: {written[0]}")
-    return 3
+    written = [str(p) for p in write_reproducer(culprit, path)]
+    found = {"number": culprit.number, **culprit.entry.as_json()}
+    report = {"target": args.target, "model": args.model, "culprit": found, "reproducer": written}
+    _say(args, report, _describe_culprit(culprit, written[0]))
+    return VERIFICATION_FAILED
 
 
-def parse_shapes(texts: Sequence[str]) -> dict[str, tuple[int, ...]]:
-    """`NAME=1x3x224x224` by name; the name may hold `=`."""
-    shapes = {}
-    for text in texts:
-        name, found, dims = text.rpartition("=")
-        try:
-            shapes[name] = tuple(int(d) for d in dims.lower().replace(",", "x").split("x")) if dims else ()
-        except ValueError:
-            found = ""
-        if not found or not name:
-            raise UsageError(f"--input {text!r} is not NAME=SHAPE", hint="for example --input image=1x3x224x224")
-    return shapes
+def _describe_culprit(culprit: Culprit, path: str) -> list[str]:
+    e = culprit.entry
+    return [
+        f"rewrite {culprit.number}, {e.rule} of pass {e.pass_name}, breaks the model at {', '.join(sorted(e.origin))}",
+        f"  {' '.join(e.before)} -> {' '.join(e.after) or 'an existing value'}; reproducer: {path}",
+    ]
 
 
-def parse_frozen(texts: Sequence[str]) -> dict[str, Array]:
-    """`NAME=VALUE` or `NAME=@FILE.npy` by name, as arrays."""
-    if not texts:
-        return {}
-    import numpy as np  # not needed to answer --help
+@contextmanager
+def progress_bar(enabled: bool) -> Iterator[Progress]:
+    """Gives a function that is told the name of each step and how many there are; a live line on a terminal."""
+    if enabled and sys.stderr.isatty():
+        from compiler.show import live_progress
 
-    frozen: dict[str, Array] = {}
-    for text in texts:
-        name, found, value = text.rpartition("=")
-        if not found or not name or not value:
-            raise UsageError(f"--freeze {text!r} is not NAME=VALUE", hint="for example --freeze sr=16000 or --freeze table=@table.npy")
-        try:
-            if value.startswith("@"):
-                frozen[name] = np.load(value[1:], allow_pickle=False)
-            else:
-                numbers = [_number(v) for v in value.split(",")]
-                frozen[name] = np.array(numbers if len(numbers) > 1 else numbers[0])
-        except (ValueError, OSError, EOFError) as e:
-            raise UsageError(f"--freeze {text!r}: {e}") from None
-    return frozen
-
-
-def _number(text: str) -> int | float | bool:
-    if text.lower() in ("true", "false"):
-        return text.lower() == "true"
-    try:
-        return int(text)
-    except ValueError:
-        return float(text)
-
-
-def _load_npz(path: str | None) -> dict[str, Array] | None:
-    if path is None:
-        return None
-    import numpy as np  # not needed to answer --help
-
-    try:
-        with np.load(path, allow_pickle=False) as data:
-            return {name: data[name] for name in data.files}
-    except (ValueError, OSError, EOFError, AttributeError) as e:
-        raise UsageError(f"--verify-data {path!r} cannot be read: {e}", hint="save it with numpy.savez(path, NAME=array, ...)") from None
-
-
-def default_output(args: argparse.Namespace) -> str:
-    """The model's name with the target's suffix, in the working folder."""
-    from targets import find_target
-
-    suffix = find_target(args.target).suffix
-    stem = Path(args.model).stem
-    return f"{stem}.{args.target}{suffix}" if suffix == ".onnx" else f"{stem}{suffix}"
-
-
-def progress_bar(enabled: bool) -> Any:  # Any: a context manager of two kinds that gives a function
-    """A context whose value is called with the name of each step; a live line on a terminal, silent elsewhere."""
-    from contextlib import nullcontext
-
-    if not enabled or not sys.stderr.isatty():
-        return nullcontext(lambda _: None)
-    from compiler.show import live_progress
-
-    return live_progress()
+        with live_progress() as tell:
+            yield tell
+    else:
+        yield lambda step, total: None
 
 
 def _finish(args: argparse.Namespace, compiled: Compiled) -> int:
     report = compiled.report
     if args.json:
-        print(json.dumps(report.as_json(), allow_nan=False))
+        _print_json(report.as_json())
     elif not args.quiet:
         from compiler.show import summary
 
-        summary(report)
+        _print(summary(report, sys.stdout))
     if report.passed:
         return 0
-    from compiler.api import worst
-
-    c = worst(report.verification or ())
-    assert c is not None
-    print(
-        f"compile: verification failed: output {c.name!r} is {c.psnr_db:.1f} dB from ONNX Runtime (max-abs {c.max_abs:.3g}), "
-        f"{report.tolerance_db:.0f} dB are required\n  hint: --bisect names the rewrite; --precision fp32 tells rounding from errors",
-        file=sys.stderr,
-    )
-    return 3
+    print(f"compile: {report.failure}", file=sys.stderr)
+    return VERIFICATION_FAILED
 
 
-def _fail(args: argparse.Namespace, message: str, code: int) -> int:
+def _say(args: argparse.Namespace, report: dict[str, Any], lines: Sequence[str]) -> None:
     if args.json:
-        print(json.dumps({"error": message, "exit_code": code, "model": args.model, "target": args.target}))
-    print(f"compile: {message}", file=sys.stderr)
+        _print_json(report)
+    elif not args.quiet:
+        _print("\n".join(lines) + "\n")
+
+
+def _print_json(report: dict[str, Any]) -> None:
+    import json  # not needed to answer --help
+
+    _print(json.dumps(report, allow_nan=False) + "\n")
+
+
+def _print(text: str) -> None:
+    """To standard output. Nobody reading any more is no reason to fail; OSError for a full disk is."""
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        sys.stdout = _nowhere()
+
+
+def _verdict(error: Exception) -> tuple[str, int]:
+    """What to tell the user, and the exit code."""
+    if isinstance(error, CompileError):
+        return str(error), error.exit_code
+    if isinstance(error, OSError | MemoryError):
+        return f"the system refused: {str(error) or type(error).__name__}", 1
+    what = f"internal error: {type(error).__name__}: {error}"
+    return f"{what}\n  hint: --debug shows where; please report it", INTERNAL_ERROR
+
+
+def _fail(as_json: bool, message: str, code: int) -> int:
+    try:
+        if as_json:
+            _print_json({"error": message, "exit_code": code})
+    finally:
+        print(f"compile: {message}", file=sys.stderr)
     return code
+
+
+def _open_streams() -> None:
+    """Standard streams that take any text, whatever the terminal's encoding, and exist even where they were closed."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, _nowhere())
+        elif hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _nowhere() -> TextIO:
+    return open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123  # stands in for a stream of the process
+
+
+def _version() -> str:
+    from compiler import __version__
+
+    return __version__

@@ -87,9 +87,7 @@ def _psnr(peak: float, difference: Array, worst: float) -> float:
     if worst == inf or peak == 0.0:
         return -IDENTICAL_DB
     with np.errstate(under="ignore"):
-        share = float(
-            np.sqrt(np.mean(np.square(difference / worst)))
-        )  # of the worst: squares neither over- nor underflow
+        share = float(np.sqrt(np.mean(np.square(difference / worst))))  # of the worst one: no square overflows
     psnr = 20 * (log10(peak) - log10(worst) - log10(share))
     return max(-IDENTICAL_DB, min(psnr, IDENTICAL_DB))
 

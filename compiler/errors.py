@@ -37,6 +37,8 @@ class GraphError(CompileError):
 class ParseError(CompileError):
     """Text that is not a layer graph or not a pass pipeline."""
 
+    exit_code = 2
+
 
 class PassError(CompileError):
     """A pass could not run, or broke what it promises."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
@@ -12,10 +12,19 @@ from compiler.tensor import Array, dtype_of
 
 FAULTS = (ArithmeticError, AttributeError, LookupError, MemoryError, NotImplementedError, TypeError, ValueError)
 
+READS_BITS = ("bitcast",)  # operations on the bits of the declared type, whatever the arithmetic
 
-def evaluate(graph: Graph, inputs: Mapping[str, Array], *, wide: bool = False) -> dict[str, Array]:
+
+def evaluate(
+    graph: Graph,
+    inputs: Mapping[str, Array],
+    *,
+    wide: bool = False,
+    each: Callable[[Array], Array] = np.asarray,
+) -> dict[str, Array]:
     """Outputs by name. With `wide`, floats are computed and kept in float64: the oracle that rounding is measured
-    against. Values are freed after their last use.
+    against. Every result of a layer passes through `each`, which may disturb it to see how errors spread. Values are
+    freed after their last use.
 
     Raises UsageError for an input that is not given, CompileError naming the layer that numpy cannot compute.
     """
@@ -26,7 +35,7 @@ def evaluate(graph: Graph, inputs: Mapping[str, Array], *, wide: bool = False) -
     left = {v: len(v.users) for n in graph.nodes for v in n.outputs}
     for node in graph.nodes:
         results = _run(node, values, wide)
-        values.update((v, r) for v, r in zip(node.outputs, results, strict=True) if v.is_read)
+        values.update((v, each(r)) for v, r in zip(node.outputs, results, strict=True) if v.is_read)
         for v in {v for v in node.inputs if v in left}:
             left[v] -= 1
             if not left[v] and not v.n_out:
@@ -37,8 +46,12 @@ def evaluate(graph: Graph, inputs: Mapping[str, Array], *, wide: bool = False) -
 
 def _run(node: Node, values: Mapping[Value, Array], wide: bool) -> tuple[Array, ...]:
     operands = [None if v is None else _widened(v.data, wide) if v.data is not None else values[v] for v in node.inputs]
+    if wide and node.op.name in READS_BITS:
+        pairs = zip(operands, node.inputs, strict=True)
+        operands = [a if a is None or v is None else a.astype(v.type.dtype.numpy) for a, v in pairs]
     try:
-        evaluated = node.op.evaluate(*operands)
+        with np.errstate(all="ignore"):  # infinities and NaN are results like others
+            evaluated = node.op.evaluate(*operands)
     except FAULTS as e:  # what numpy raises says little without the layer it happened in
         what = f"the layer cannot be evaluated ({type(e).__name__}: {e})"
         raise CompileError(what, where=node.describe()) from e

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
 from compiler.errors import CompileError, GraphError, ShapeError
@@ -202,7 +203,9 @@ class Graph:
         if old is new:
             return
         if old.type != new.type:
-            raise GraphError(f"a value of type {old.type} cannot be replaced by one of type {new.type}", where=repr(old))
+            raise GraphError(
+                f"a value of type {old.type} cannot be replaced by one of type {new.type}", where=repr(old)
+            )
         for user in list(old.users):
             user.inputs = tuple(new if v is old else v for v in user.inputs)
             new.users[user] = new.users.get(user, 0) + old.users[user]
@@ -323,19 +326,20 @@ class Graph:
                 raise GraphError("layer is missing from the index by operation", where=repr(node))
         if total != self.count:
             raise GraphError(f"the graph counts {self.count} layers but links {total}")
-        for node in self.nodes:
-            for v in (*node.inputs, *node.outputs):
-                if v is not None and v.users != counts.get(id(v), {}):
-                    raise GraphError(f"the user list of {v!r} disagrees with the layers", where=repr(node))
+        met = {id(v): (v, node) for node in self.nodes for v in (*node.inputs, *node.outputs) if v is not None}
+        for v, node in met.values():
+            if v.users != counts.get(id(v), {}):
+                raise GraphError(f"the user list of {v!r} disagrees with the layers", where=repr(node))
         self._verify_outputs(defined)
 
     def _verify_outputs(self, defined: set[int]) -> None:
         if len(self.outputs) != len(self.output_names):
             raise GraphError("outputs and their names differ in number")
+        times = Counter(map(id, self.outputs))
         for v in self.outputs:
             if v.data is None and id(v) not in defined:
                 raise GraphError(f"output {v!r} is not computed")
-            if v.n_out != sum(o is v for o in self.outputs):
+            if v.n_out != times[id(v)]:
                 raise GraphError(f"output count of {v!r} is wrong")
 
 
@@ -355,7 +359,9 @@ def _verify_types(node: Node) -> None:
     types = (types,) if isinstance(types, TensorType) else types
     declared = tuple(v.type._replace(quant=None, layout=None) for v in node.outputs)
     if declared != tuple(t._replace(quant=None, layout=None) for t in types):
-        raise GraphError(f"declared types {list(map(str, declared))} but inference gives {list(map(str, types))}", where=repr(node))
+        raise GraphError(
+            f"declared types {list(map(str, declared))} but inference gives {list(map(str, types))}", where=repr(node)
+        )
 
 
 def _call(op: Op, inputs: Sequence[Value | None]) -> str:

@@ -17,7 +17,18 @@ APPLIED, DECLINED, ROLLED_BACK = "applied", "declined", "rolled back"
 class Entry:
     """One rewrite: which pass and pattern, what it consumed and made, and, if measured, the damage where it happened."""
 
-    __slots__ = ("after", "before", "damage", "error_class", "firing", "origin", "pass_name", "reason", "rule", "status")
+    __slots__ = (
+        "after",
+        "before",
+        "damage",
+        "error_class",
+        "firing",
+        "origin",
+        "pass_name",
+        "reason",
+        "rule",
+        "status",
+    )
 
     def __init__(self, p: Pass, rule: str, status: str, before: Sequence[Node], after: Sequence[Node]) -> None:
         self.pass_name = p.pass_name()
@@ -65,7 +76,12 @@ class PassRecord:
 
     def as_json(self) -> dict[str, Any]:
         """Plain values for --json."""
-        line: dict[str, Any] = {"pass": self.pass_name, "fired": self.fired, "layers": self.layers, "status": self.status}
+        line: dict[str, Any] = {
+            "pass": self.pass_name,
+            "fired": self.fired,
+            "layers": self.layers,
+            "status": self.status,
+        }
         if self.outputs:
             line["outputs"] = [c.as_json() for c in self.outputs]
         return line

@@ -12,7 +12,9 @@ if TYPE_CHECKING:
     from compiler.onnx_proto import AttributeProto, NodeProto
 
 FLOAT, INT, STRING, TENSOR, GRAPH, FLOATS, INTS, STRINGS, TENSORS, GRAPHS, SPARSE = range(1, 12)
-ELEMENT_TYPES = frozenset(("to", "dtype", "output_dtype", "output_datatype", "precision"))  # integer attributes that name one
+ELEMENT_TYPES = frozenset(
+    ("to", "dtype", "output_dtype", "output_datatype", "precision")
+)  # integer attributes that name one
 
 
 def attributes(node: NodeProto, file: OnnxFile) -> dict[str, Any]:

@@ -61,7 +61,10 @@ def import_scan(importer: ModelImporter, node: OnnxNode, builder: LayerBuilder, 
     n_state = len(node.inputs) - n_scan
     state, scanned = [_value(v) for v in node.inputs[:n_state]], [_value(v) for v in node.inputs[n_state:]]
     n_out = len(body.output) - n_state
-    axes = [normalize_axis(a, v.type.rank) for a, v in zip(node.attr("scan_input_axes", (0,) * n_scan), scanned, strict=True)]
+    axes = [
+        normalize_axis(a, v.type.rank)
+        for a, v in zip(node.attr("scan_input_axes", (0,) * n_scan), scanned, strict=True)
+    ]
     backwards = node.attr("scan_input_directions", (0,) * n_scan)
     prepend = node.attr("scan_output_directions", (0,) * n_out)
     out_axes = node.attr("scan_output_axes", (0,) * n_out)
@@ -69,7 +72,8 @@ def import_scan(importer: ModelImporter, node: OnnxNode, builder: LayerBuilder, 
     stacks: list[list[Value]] = [[] for _ in range(n_out)]
     for trip in range(trips):
         slices = [
-            _slice(builder, v, axis, trips - 1 - trip if back else trip) for v, axis, back in zip(scanned, axes, backwards, strict=True)
+            _slice(builder, v, axis, trips - 1 - trip if back else trip)
+            for v, axis, back in zip(scanned, axes, backwards, strict=True)
         ]
         results = _call(importer, body, [*state, *slices], scope)
         state = results[:n_state]
@@ -95,7 +99,9 @@ def _value(v: object) -> Value:
 def _known(graph: Graph, node: OnnxNode, index: int, what: str) -> np.ndarray:
     data = node.peek(index)
     if data is None:
-        raise OnnxError(f"the {what} of {node.op_type} is computed at run time", hint=_hint(graph, _value(node.inputs[index])))
+        raise OnnxError(
+            f"the {what} of {node.op_type} is computed at run time", hint=_hint(graph, _value(node.inputs[index]))
+        )
     return data
 
 

@@ -25,10 +25,10 @@ if TYPE_CHECKING:
 
 OLDEST_OPSET = 7
 DEFAULT_DOMAINS = ("", "ai.onnx")
-IMPURE = {
-    name: "it draws random numbers"
-    for name in ("Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike")
-}
+IMPURE = dict.fromkeys(
+    ("Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"),
+    "it draws random numbers",
+)
 MAX_NODES = 2_000_000  # layers a model may unroll to
 
 
@@ -219,7 +219,7 @@ def _opset(file: OnnxFile) -> int:
     if not versions:
         raise OnnxError("the model does not say which opset it uses")
     version = max(versions)
-    if not OLDEST_OPSET <= version:
+    if not version >= OLDEST_OPSET:
         raise OnnxError(
             f"the model uses opset {version}, older than {OLDEST_OPSET}", hint="onnx.version_converter can raise it"
         )

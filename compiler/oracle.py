@@ -44,13 +44,20 @@ def checked_inputs(inputs: Mapping[str, Array], types: Mapping[str, TensorType])
     """The inputs as arrays in the model's order; UsageError naming what is missing, unknown or of a wrong type."""
     unknown, missing = [n for n in inputs if n not in types], [n for n in types if n not in inputs]
     if unknown or missing:
-        parts = [f"unknown: {', '.join(map(repr, unknown))}"] * bool(unknown) + [f"missing: {', '.join(map(repr, missing))}"] * bool(missing)
-        raise UsageError(f"the inputs do not fit the model ({'; '.join(parts)})", hint=f"it takes {', '.join(f'{n!r} {t}' for n, t in types.items())}")
+        parts = [f"unknown: {', '.join(map(repr, unknown))}"] * bool(unknown) + [
+            f"missing: {', '.join(map(repr, missing))}"
+        ] * bool(missing)
+        raise UsageError(
+            f"the inputs do not fit the model ({'; '.join(parts)})",
+            hint=f"it takes {', '.join(f'{n!r} {t}' for n, t in types.items())}",
+        )
     checked = {}
     for name, t in types.items():
         array = np.asarray(inputs[name])
         if array.shape != t.shape:
-            raise UsageError(f"input {name!r} has shape {list(array.shape)}, the model was compiled for {list(t.shape)}")
+            raise UsageError(
+                f"input {name!r} has shape {list(array.shape)}, the model was compiled for {list(t.shape)}"
+            )
         if dtype_of(array) is not t.dtype:
             if array.dtype.kind != t.dtype.numpy.kind:
                 raise UsageError(f"input {name!r} has element type {array.dtype}, the model takes {t.dtype}")
@@ -60,28 +67,37 @@ def checked_inputs(inputs: Mapping[str, Array], types: Mapping[str, TensorType])
 
 
 def open_session(model: bytes | str | os.PathLike[str]) -> InferenceSession:
-    """An ONNX Runtime session on one thread, silent."""
+    """A silent ONNX Runtime session that computes the model as it is written: no rewriting, no integer kernels for
+    quantized models."""
     import onnxruntime  # heavy; loaded when numbers are compared
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     options.intra_op_num_threads = options.inter_op_num_threads = os.cpu_count() or 1
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     source: Any = model if isinstance(model, bytes) else os.fspath(model)
     try:
         return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
     except Exception as e:  # onnxruntime raises classes of its own without a common base
-        raise VerificationError(f"ONNX Runtime does not load the model: {_first_line(e)}", hint="compile with --verify off to go without the comparison") from e
+        raise VerificationError(
+            f"ONNX Runtime does not load the model: {_first_line(e)}",
+            hint="compile with --verify off to go without the comparison",
+        ) from e
 
 
-def run_session(session: InferenceSession, inputs: Mapping[str, Array], outputs: Sequence[str] | None = None) -> dict[str, Array]:
+def run_session(
+    session: InferenceSession, inputs: Mapping[str, Array], outputs: Sequence[str] | None = None
+) -> dict[str, Array]:
     """Outputs by name; `inputs` may hold more than the session takes."""
     names = list(outputs) if outputs is not None else [o.name for o in session.get_outputs()]
     feeds = {i.name: inputs[i.name] for i in session.get_inputs()}
     try:
         return dict(zip(names, session.run(names, feeds), strict=True))
     except Exception as e:  # onnxruntime raises classes of its own without a common base
-        raise VerificationError(f"ONNX Runtime does not run the model: {_first_line(e)}", hint="compile with --verify off to go without the comparison") from e
+        raise VerificationError(
+            f"ONNX Runtime does not run the model: {_first_line(e)}",
+            hint="compile with --verify off to go without the comparison",
+        ) from e
 
 
 def run_graph(graph: Graph, inputs: Mapping[str, Array]) -> dict[str, Array]:

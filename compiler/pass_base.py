@@ -112,7 +112,8 @@ def replace_layer(
     return firing
 
 
-CALL = re.compile(r"\s*([a-z][a-z0-9-]*)\s*(?:\((.*?)\))?\s*(?:,|$)")
+ATOM = r"""[^()"']|"[^"]*"|'[^']*'"""
+CALL = re.compile(rf"\s*([a-z][a-z0-9-]*)\s*(?:\(((?:{ATOM}|\((?:{ATOM})*\))*)\))?\s*(?:,|$)")
 
 
 def parse_pipeline(text: str) -> tuple[Step, ...]:
@@ -125,7 +126,9 @@ def parse_pipeline(text: str) -> tuple[Step, ...]:
     while position < len(text):
         m = CALL.match(text, position)
         if m is None:
-            raise ParseError(f"cannot read the pipeline from {text[position:]!r}", hint="write name,name(option=value),...")
+            raise ParseError(
+                f"cannot read the pipeline from {text[position:]!r}", hint="write name,name(option=value),..."
+            )
         steps.extend(_step(m.group(1), m.group(2)))
         position = m.end()
     return tuple(steps)
@@ -139,13 +142,16 @@ def _step(name: str, options: str | None) -> tuple[Step, ...]:
         raise ParseError(f"there is no pass or pipeline named {name!r}", hint=f"known: {known}")
     try:
         call = ast.parse(f"f({options or ''})", mode="eval").body
-        assert isinstance(call, ast.Call) and not call.args
-        values = {k.arg: ast.literal_eval(k.value) for k in call.keywords if k.arg}
+        assert isinstance(call, ast.Call) and not call.args and all(k.arg for k in call.keywords)
+        values = {str(k.arg): ast.literal_eval(k.value) for k in call.keywords}
         return (PASSES[name](**values),)
     except (SyntaxError, ValueError, AssertionError) as e:
-        raise ParseError(f"cannot read the options of {name}: ({options})", hint="write option=value, with a number, a string or a tuple") from e
+        raise ParseError(
+            f"cannot read the options of {name}: ({options})",
+            hint="write option=value, with a number, a string or a tuple",
+        ) from e
     except TypeError as e:
-        raise ParseError(f"{name}: {e}") from e
+        raise ParseError(f"the options of {name} do not fit: {e}", hint="write option=value,...") from e
 
 
 def check_conditions(conditions: Sequence[Condition], graph: Graph, pass_name: str, when: str) -> None:

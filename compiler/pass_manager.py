@@ -13,6 +13,7 @@ from compiler.pass_base import PASSES, ErrorClass, Fixpoint, Pass, Step, check_c
 from compiler.rewrite import Firing
 from compiler.rewrite_check import RewriteChecker
 
+DOUBLED_DB = 6.0  # an error twice as large
 Dump = Callable[[int, Pass, Graph], None]
 
 
@@ -33,7 +34,9 @@ class PassManager:
         self.steps = parse_pipeline(steps) if isinstance(steps, str) else tuple(steps)
         unknown = [name for name in skip if name not in PASSES]
         if unknown:
-            raise UsageError(f"there is no pass named {', '.join(map(repr, unknown))}", hint=f"known: {', '.join(sorted(PASSES))}")
+            raise UsageError(
+                f"there is no pass named {', '.join(map(repr, unknown))}", hint=f"known: {', '.join(sorted(PASSES))}"
+            )
         self.skip = frozenset(skip)
 
     def __str__(self) -> str:
@@ -60,8 +63,6 @@ class PassManager:
         progress  told the name of every pass
         """
         run = _Run(graph, checker, strict, debug, limit, dump, progress, self.skip)
-        if checker is not None:
-            checker.start(graph)
         run.steps(self.steps)
         return Outcome(run.graph, run.ledger)
 
@@ -92,6 +93,10 @@ class _Run:
         self.firings = 0
         self._pass: Pass = Pass()
         self._broken: Entry | None = None
+        self._start: dict[str, float] = {}  # distance of each output that no pass after this is to blame for
+        if checker is not None:
+            checker.start(graph)
+            self._start = {c.name: c.psnr_db for c in checker.outputs(graph)}
         self._declined: set[tuple[str, int]] = set()
 
     def steps(self, steps: Sequence[Step]) -> int:
@@ -137,19 +142,25 @@ class _Run:
         assert self.checker is not None
         record.outputs = self.checker.outputs(self.graph)
         reason = None
+        if p.error_class is ErrorClass.LOSSY:
+            self._start = {c.name: c.psnr_db for c in record.outputs}
         if self._broken is not None:
             e = self._broken
             assert e.damage is not None
-            reason = f"rewrite {e.rule} at {', '.join(sorted(e.origin)) or 'a layer'} gives {e.damage.psnr_db:.1f} dB (max-abs {e.damage.max_abs:.3g})"
+            at = ", ".join(sorted(e.origin)) or "a layer"
+            reason = f"rewrite {e.rule} at {at} gives {e.damage.psnr_db:.1f} dB (max-abs {e.damage.max_abs:.3g})"
         else:
             for c in record.outputs:
-                if p.error_class is ErrorClass.ROUNDING and self.checker.broken(p.error_class, c):
+                if c.psnr_db < min(c.limit_db, self._start[c.name] - DOUBLED_DB):
                     reason = f"output {c.name!r} is {c.psnr_db:.1f} dB (max-abs {c.max_abs:.3g}) from ONNX Runtime"
                     break
         if reason is None:
             return True
         if self.strict:
-            raise PassError(f"pass {p.pass_name()} is {p.error_class.value}, but {reason}", hint="--bisect names the rewrite; --skip leaves the pass out")
+            raise PassError(
+                f"pass {p.pass_name()} is {p.error_class.value}, but {reason}",
+                hint="--bisect names the rewrite; --skip leaves the pass out",
+            )
         record.status = f"{ROLLED_BACK}: {reason}"
         return False
 

@@ -76,7 +76,7 @@ class Layer(Pattern):
     rest       further operands are allowed beyond those listed (variadic operations)
     """
 
-    __slots__ = ("any_order", "operands", "ops", "output", "rest", "shared", "where", "whole")
+    __slots__ = ("any_order", "heads", "operands", "ops", "output", "rest", "shared", "where", "whole")
 
     def __init__(
         self,
@@ -97,6 +97,7 @@ class Layer(Pattern):
         self.rest = rest
         self.output = output
         self.whole = self
+        self.heads = tuple(_head(p) for p in operands)
 
     def out(self, index: int) -> Layer:
         """The same layer seen from another of its results; all views of it must be met on one layer."""
@@ -104,6 +105,34 @@ class Layer(Pattern):
         view = Layer(whole.ops, *whole.operands, where=whole.where, any_order=whole.any_order, rest=whole.rest)
         view.shared, view.output, view.whole = whole.shared, index, whole
         return view
+
+
+Head = tuple[type[Op], ...] | None
+
+
+def _head(p: Pattern) -> Head:
+    """The operations that may compute a value that matches: none for a constant; None if it may be any value."""
+    if isinstance(p, Layer):
+        return p.ops
+    if isinstance(p, Const):
+        return ()
+    heads = [_head(c) for c in p.choices] if isinstance(p, OneOf) else [None]
+    return None if None in heads or () in heads else tuple(op for head in heads if head for op in head)
+
+
+def _heads_fit(p: Layer, inputs: tuple[Value | None, ...]) -> bool:
+    """Whether each operand, in this order, is computed by an operation that its pattern names, or is constant."""
+    for head, v in zip(p.heads, inputs, strict=False):
+        if head is None:
+            continue
+        if v is None:
+            return False
+        if head:
+            if v.node is None or type(v.node.op) not in head:
+                return False
+        elif v.data is None:
+            return False
+    return True
 
 
 class Match:
@@ -153,6 +182,10 @@ Goals = tuple[Pattern, Value | None, Any] | None  # what must still match: a lin
 def match(pattern: Layer, node: Node) -> Match | None:
     """Match a root pattern against a layer."""
     if type(node.op) not in pattern.ops or pattern.output >= len(node.outputs):
+        return None
+    inputs = node.inputs
+    swapped = pattern.any_order and len(inputs) > 1
+    if not _heads_fit(pattern, inputs) and not (swapped and _heads_fit(pattern, (inputs[1], inputs[0], *inputs[2:]))):
         return None
     found = Match(node)
     choices = _unfold(pattern, node, found, None)

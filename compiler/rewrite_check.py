@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping, Sequence
 
 from compiler.compare import Comparison, compare, compare_all
 from compiler.errors import OnnxError, VerificationError
@@ -33,21 +33,26 @@ class RewriteChecker:
         """Compute every intermediate value of a graph that this checker has not followed so far."""
         self._known = {v: self.inputs[v.name] for v in graph.inputs}
         nodes = list(graph.nodes)
-        if sum(v.type.nbytes for n in nodes for v in n.outputs if v.is_read) <= MAX_BYTES:
-            self._compute(nodes)
+        values = [v for n in nodes for v in n.outputs if v.is_read]
+        if sum(v.type.nbytes for v in values) <= MAX_BYTES:
+            self._known.update(zip(values, self._results(values, set(nodes)) or (), strict=False))
 
     def fired(self, firing: Firing) -> Comparison | None:
-        """The damage of one rewrite, on the result that comes closest to its limit or passes it furthest; None if the
-        values that it reads are not known."""
-        before = [self._value(v) for v in firing.old]
-        self._compute(firing.added)
+        """The damage of one rewrite: old and new layers run on the same values, compared on the result that comes
+        closest to its limit or passes it furthest. None if the values that they read are not known."""
+        made = [v for n in firing.added for v in n.outputs if v.is_read]
+        results = self._results([*firing.old, *made], {*firing.erased, *firing.added})
         for node in firing.erased:
             for v in node.outputs:
                 self._known.pop(v, None)
+        if results is None:
+            return None
+        before = results[: len(firing.old)]
+        self._known.update(zip(made, results[len(before) :], strict=True))
         distances = []
         for old, new in zip(before, firing.new, strict=True):
             after = self._value(new)
-            if old is not None and after is not None:
+            if after is not None:
                 distances.append(compare(new.name, old, after))
         return min(distances, key=lambda c: c.psnr_db - c.limit_db, default=None)
 
@@ -64,20 +69,14 @@ class RewriteChecker:
     def _value(self, v: Value) -> Array | None:
         return v.data if v.data is not None else self._known.get(v)
 
-    def _compute(self, layers: Collection[Node]) -> None:
-        """Run layers together, if what they read is known; each result that is read becomes known."""
-        nodes = set(layers)
-        wanted = [v for n in layers for v in n.outputs if v.is_read]
-        if not wanted:
-            return
+    def _results(self, wanted: Sequence[Value], nodes: Collection[Node]) -> list[Array] | None:
+        """The values computed by these layers from what is known; None if something they read is not."""
         cut, leaves = extract(wanted, nodes)
-        feeds = {f"in{i}": data for i, data in enumerate(self._all(leaves))}
-        if len(feeds) == len(leaves):
-            results = _run(cut, feeds)
-            self._known.update((v, results[f"out{i}"]) for i, v in enumerate(wanted))
-
-    def _all(self, values: Iterable[Value]) -> list[Array]:
-        return [data for data in map(self._value, values) if data is not None]
+        known = [data for data in map(self._value, leaves) if data is not None]
+        if len(known) < len(leaves):
+            return None
+        results = _run(cut, {f"in{i}": data for i, data in enumerate(known)})
+        return [results[f"out{i}"] for i in range(len(wanted))]
 
 
 def _run(graph: Graph, inputs: Mapping[str, Array]) -> dict[str, Array]:

@@ -17,7 +17,9 @@ from compiler.report import Report
 def live_progress() -> Iterator[Callable[[str], None]]:
     """A spinner with the current step and the time, on standard error."""
     console = Console(stderr=True)
-    with Progress(SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), console=console, transient=True) as progress:
+    with Progress(
+        SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), console=console, transient=True
+    ) as progress:
         task = progress.add_task("")
         yield lambda step: progress.update(task, description=step)
 

@@ -11,6 +11,7 @@ from compiler.errors import LegalityError, UsageError
 from compiler.graph import Graph, Node
 from compiler.op import Op
 from compiler.pass_base import Step
+from compiler.probe import Loss
 from compiler.record import Record
 from compiler.tensor import Array, DType
 
@@ -28,6 +29,11 @@ class Artifact(ABC):
     @abstractmethod
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Execute the artifact. Raises UsageError if the inputs do not fit it."""
+
+    def losses(self, graph: Graph, inputs: Mapping[str, Array]) -> list[Loss]:
+        """The layers of the emitted graph at which the executed artifact loses the most accuracy, worst first; none
+        if the artifact does not show its intermediate tensors."""
+        return []
 
     @property
     def size(self) -> int:
@@ -85,7 +91,11 @@ class LoweringTable(Generic[P]):
         lines = []
         for node in graph.nodes:
             entry = self.entries.get(type(node.op))
-            missing = "no lowering" if entry is None else next((f"needs {n.text}" for n in entry[0] if not n.holds(node)), None)
+            missing = (
+                "no lowering"
+                if entry is None
+                else next((f"needs {n.text}" for n in entry[0] if not n.holds(node)), None)
+            )
             if missing:
                 lines.append(f"{node.describe()} -- {missing}")
         return lines
@@ -138,5 +148,7 @@ def make_target(cls: type[Target], options: Mapping[str, Any]) -> Target:
     for name in given:
         if name not in cls.accepts:
             known = ", ".join("--" + n.replace("_", "-") for n in sorted(cls.accepts)) or "none"
-            raise UsageError(f"target {cls.name} does not take --{name.replace('_', '-')}", hint=f"its options are {known}")
+            raise UsageError(
+                f"target {cls.name} does not take --{name.replace('_', '-')}", hint=f"its options are {known}"
+            )
     return cls(**given)

@@ -88,7 +88,30 @@ F4 = DType("f4e2m1", "f", 4, None)
 
 DTYPES: dict[str, DType] = {
     d.name: d
-    for d in (F16, F32, F64, I8, I16, I32, I64, U8, U16, U32, U64, BOOL, STRING, C64, C128, BF16, I4, U4, I2, U2, *FLOAT8, F4)
+    for d in (
+        F16,
+        F32,
+        F64,
+        I8,
+        I16,
+        I32,
+        I64,
+        U8,
+        U16,
+        U32,
+        U64,
+        BOOL,
+        STRING,
+        C64,
+        C128,
+        BF16,
+        I4,
+        U4,
+        I2,
+        U2,
+        *FLOAT8,
+        F4,
+    )
 }
 BY_NUMPY: dict[np.dtype[Any], DType] = {d._numpy: d for d in DTYPES.values() if d._numpy}
 

@@ -96,9 +96,9 @@ class _Printer:
         metadata = f" {json.dumps(g.metadata, sort_keys=True)}" if g.metadata else ""
         yield f"graph {json.dumps(g.name)}({head}){metadata} {{"
         for node in g.nodes:
-            for v in node.inputs:
-                if v is not None and v.data is not None and v not in self.names:
-                    yield self.const(v)
+            for operand in node.inputs:
+                if operand is not None and operand.data is not None and operand not in self.names:
+                    yield self.const(operand)
             yield self.layer(node)
         for v in g.outputs:
             if v.data is not None and v not in self.names:
@@ -164,7 +164,7 @@ def literal(value: object) -> str:
 
 
 def elements(numbers: Sequence[object], dtype: DType) -> Array:
-    """A vector of the elements that `_element_texts` prints: numbers, Bits or strings; ValueError if one does not fit."""
+    """A vector of what `_element_texts` prints: numbers, Bits or strings. ValueError for one that does not fit."""
     accepted = {"s": str, "c": float | int, "f": float | int}.get(dtype.kind, int)
     if not all(isinstance(x, accepted) for x in numbers):
         raise ValueError(f"not every element is one of {dtype}")
@@ -180,7 +180,7 @@ def elements(numbers: Sequence[object], dtype: DType) -> Array:
         return narrow
     with np.errstate(all="ignore"):
         plain = [nan if isinstance(x, Bits) else x for x in numbers]
-        array = np.array(plain, np.float64).astype(dtype.numpy)  # type: ignore[arg-type]  # astype checks the elements
+        array = np.array(plain, np.float64).astype(dtype.numpy)
     for i, x in enumerate(numbers):
         if isinstance(x, Bits):
             array.view(_unsigned(array.dtype))[i] = x
@@ -248,7 +248,7 @@ def _element_texts(flat: Array) -> list[str]:
 
 def _float_text(x: np.generic, dtype: DType) -> str:
     bits = x.tobytes()
-    for text in (str(x), repr(float(x))):  # type: ignore[arg-type]  # a float of numpy or ml_dtypes
+    for text in (str(x), repr(float(x))):
         if elements([float(text)], dtype).tobytes() == bits:
             return text
     return hex(int.from_bytes(bits, "little"))

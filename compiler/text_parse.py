@@ -21,6 +21,7 @@ from compiler.text import SYMBOL, Bits, digest, elements, stored
 STRING = r'"(?:[^"\\\n]|\\.)*"?'  # one that is not closed is a token too, and refused when it is read
 TOKEN = re.compile(rf'%{STRING}|%[\w./-]+|{STRING}|[^\s(){{}}\[\],:=@#%"]+|\S', re.ASCII)
 WORDS = {"True": True, "False": False, "None": None, "nan": nan}
+CLOSING = {"(": ")", "[": "]"}
 MAX_ELEMENTS = 1 << 28  # of a constant that a text generates
 
 
@@ -116,9 +117,9 @@ class _Parser:
     def literal(self) -> Any:
         """A number, string, tuple, or a list in brackets."""
         token = self.peek()
-        if token in ("(", "["):
+        if token in CLOSING:
             self.at += 1
-            return self.items(")" if token == "(" else "]")
+            return self.items(CLOSING[token])
         if token[:1] == '"':
             return self.string()
         value = self.number(token)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from compiler.graph import Graph, Origin, Value, types_of
-from compiler.op import Op, OnnxNode
+from compiler.op import OnnxNode, Op
 from compiler.tensor import TensorType
 
 FOLD_LIMIT = 4096  # elements; operations on smaller constants are evaluated at once, larger ones by a pass

@@ -75,14 +75,15 @@ def identity(node: OnnxNode, _: LayerBuilder) -> Value:
 
 @importer("Dropout")
 def dropout(node: OnnxNode, b: LayerBuilder) -> tuple[Value, ...]:
-    """The operand itself, as in inference, and a mask of ones; training with a ratio of 0 is the same."""
+    """The operand itself, as in inference, and a mask of ones (of zeros before opset 12, as ONNX Runtime has it);
+    training with a ratio of 0 is the same."""
     x = operand(node)
     training = bool(node.const(2, np.array(False)).reshape(-1)[0])
     if training and node.scalar("ratio", 1, 0.5) != 0:
         raise OnnxError("dropout in training mode is random; export the model for inference")
     if node.n_outputs < 2:
         return (x,)
-    return x, b.add(ConstantOfShape(shape=x.type.dims, value=True, dtype="bool"))
+    return x, b.add(ConstantOfShape(shape=x.type.dims, value=node.version >= 12, dtype="bool"))
 
 
 @importer("Shape")

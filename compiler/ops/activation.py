@@ -28,6 +28,13 @@ class Activation(Unary):
         with np.errstate(all="ignore"):
             return np.asarray(self.compute(widen(x))).astype(x.dtype, copy=False)
 
+    @classmethod
+    def sample(cls, rng: np.random.Generator, x: TensorType) -> Sample | None:
+        if x.dtype.kind not in cls.kinds:
+            return None
+        numbers = {name: default for name, default in cls.fields.items() if isinstance(default, float)}
+        return cls(**{name: float(rng.choice([default, 0.25, 1.0, 2.0])) for name, default in numbers.items()}), ()
+
 
 @op("relu", onnx="Relu", since=6)
 class Relu(Activation):

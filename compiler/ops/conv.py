@@ -15,6 +15,7 @@ from compiler.ops.numeric import widen
 from compiler.ops.window import (
     Index,
     Ints,
+    bound,
     expect_window,
     padded,
     patches,
@@ -26,7 +27,7 @@ from compiler.ops.window import (
 )
 from compiler.tensor import Array, Dim, Shape, TensorType
 
-BLOCK = 1 << 21  # elements of a patch matrix that are made at a time
+BLOCK = 1 << 18  # elements of a patch matrix that are made at a time
 
 
 def convolve(x: Array, w: Array, strides: Ints, pads: Ints, dilations: Ints, groups: int) -> Array:
@@ -104,6 +105,9 @@ class Convolution(Op):
     dilations: Ints
     groups: int = 1
 
+    def validate(self) -> None:
+        expect(self.groups >= 1, f"groups {self.groups} should be at least 1")
+
 
 @op("conv", onnx="Conv")
 class Conv(Convolution):
@@ -114,7 +118,7 @@ class Conv(Convolution):
         expect_conv(x, w, b, times(w.shape[1], self.groups), w.shape[0])
         m = w.shape[0]
         expect(isinstance(m, str) or m % self.groups == 0, f"{m} filters do not split into {self.groups} groups")
-        kernel = w.with_shape(w.shape[2:]).dims
+        kernel = bound(w.shape[2:])
         spatial = slide_all(x.shape[2:], kernel, self.strides, self.pads, self.dilations)
         return TensorType(x.dtype, (x.shape[0], m, *spatial))
 
@@ -181,7 +185,7 @@ class ConvTranspose(Convolution):
         c = x.shape[1]
         expect(isinstance(c, str) or c % self.groups == 0, f"{c} channels do not split into {self.groups} groups")
         n = x.rank - 2
-        kernel = w.with_shape(w.shape[2:]).dims
+        kernel = bound(w.shape[2:])
         expect_window(n, kernel, self.strides, self.pads, self.dilations)
         extra = self.output_padding
         expect(len(extra) == n and min(extra, default=0) >= 0, f"output_padding {extra} does not fit {n} spatial axes")
@@ -229,10 +233,11 @@ class ConvTranspose(Convolution):
         extra = node.ints("output_padding", default=(0,) * len(kernel))
         expect(len(extra) == len(kernel), f"output_padding {extra} should have {len(kernel)} numbers")
         target = node.ints("output_shape", default=None)
-        if target is None and auto in ("SAME_UPPER", "SAME_LOWER"):
-            target = [times(d, s) for d, s in zip(spatial, strides, strict=True)]
         if target is not None:
             window["pads"], extra = _pads_for(target, spatial, kernel, window, extra, auto == "SAME_UPPER")
+        elif auto in ("SAME_UPPER", "SAME_LOWER"):
+            target = [times(d, s) for d, s in zip(spatial, strides, strict=True)]
+            window["pads"], _ = _pads_for(target, spatial, kernel, window, extra, auto == "SAME_UPPER")
         elif auto == "VALID":
             window["pads"] = (0,) * 2 * len(kernel)
         return cls(groups=node.attr("group", 1), output_padding=extra, **window)

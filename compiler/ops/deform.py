@@ -12,7 +12,7 @@ from compiler.op import Emitter, OnnxNode, expect, expect_opset, op
 from compiler.ops.conv import Convolution, add_bias, expect_conv, sample_groups, times, window_attributes
 from compiler.ops.elementwise import Sample
 from compiler.ops.numeric import widen
-from compiler.ops.window import read_kernel, read_window, sample_window, slide_all
+from compiler.ops.window import bound, read_kernel, read_window, sample_window, slide_all
 from compiler.tensor import Array, TensorType
 
 
@@ -40,6 +40,10 @@ class DeformConv(Convolution):
 
     offset_groups: int = 1
 
+    def validate(self) -> None:
+        super().validate()
+        expect(self.offset_groups >= 1, f"offset_groups {self.offset_groups} should be at least 1")
+
     def infer(
         self,
         x: TensorType,
@@ -52,7 +56,7 @@ class DeformConv(Convolution):
         expect(x.rank == 4 and x.is_static, f"needs a static input of rank 4, got {x}")
         n, c = x.dims[:2]
         expect(c % self.offset_groups == 0, f"{c} channels do not split into {self.offset_groups} offset groups")
-        kernel = w.with_shape(w.shape[2:]).dims
+        kernel = bound(w.shape[2:])
         out = slide_all(x.shape[2:], kernel, self.strides, self.pads, self.dilations)
         taps = self.offset_groups * prod(kernel)
         moved, weighed = (x.with_shape((n, count, *out)) for count in (2 * taps, taps))

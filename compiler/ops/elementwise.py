@@ -9,9 +9,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from compiler.op import Emitter, OnnxNode, Op, broadcast, expect, expect_opset, op
+from compiler.op import Emitter, OnnxNode, Op, broadcast, expect, op
 from compiler.ops.numeric import convert, kind_of, widen
-from compiler.tensor import BOOL, DTYPES, STRING, Array, DType, TensorType
+from compiler.tensor import BOOL, DTYPES, Array, DType, TensorType
 
 Sample = tuple[Op, tuple[TensorType | Array | None, ...]]
 
@@ -84,7 +84,7 @@ class Identity(Unary):
     function = staticmethod(lambda x: x)
 
 
-class Test(Unary):
+class Question(Unary):
     """A question about each element: bool out."""
 
     def infer(self, x: TensorType) -> TensorType:
@@ -93,7 +93,7 @@ class Test(Unary):
 
 
 @op("isnan", onnx="IsNaN", since=9)
-class IsNaN(Test):
+class IsNaN(Question):
     """Whether each element is not a number."""
 
     def evaluate(self, x: Array) -> Array:
@@ -101,7 +101,7 @@ class IsNaN(Test):
 
 
 @op("isinf", onnx="IsInf", since=10)
-class IsInf(Test):
+class IsInf(Question):
     """Whether each element is infinite, of the chosen signs."""
 
     detect_negative: int = 1
@@ -111,6 +111,11 @@ class IsInf(Test):
         negative, positive = bool(self.detect_negative), bool(self.detect_positive)
         wide = widen(x)
         return np.isinf(wide) & np.where(wide < 0, negative, positive)
+
+    @classmethod
+    def sample(cls, rng: np.random.Generator, x: TensorType) -> Sample | None:
+        negative, positive = (int(v) for v in rng.integers(2, size=2))
+        return (cls(detect_negative=negative, detect_positive=positive), ()) if x.dtype.is_float else None
 
 
 class Nary(Op):
@@ -235,27 +240,6 @@ class Mod(Nary):
         return cls(fmod=1 if x.dtype.is_float else int(rng.integers(2))), (_not_zero(rng, x),)
 
 
-@op("bitshift", onnx="BitShift", since=11)
-class BitShift(Nary):
-    """x shifted by y bits to the LEFT or RIGHT; beyond its width (or by less than 0) only copies of the sign stay."""
-
-    kinds = "iu"
-    direction: str
-
-    def evaluate(self, x: Array, y: Array) -> Array:
-        beyond = (y < 0) | (y >= 8 * x.dtype.itemsize)
-        by = np.where(beyond, 0, y).astype(y.dtype)
-        if self.direction == "LEFT":
-            return np.where(beyond, 0, np.left_shift(x, by)).astype(x.dtype)
-        return np.where(beyond, -(x < 0).astype(np.int64), np.right_shift(x, by)).astype(x.dtype)
-
-    @classmethod
-    def sample(cls, rng: np.random.Generator, x: TensorType) -> Sample | None:
-        if x.dtype.kind != "u" or not x.is_static:
-            return None
-        return cls(direction=str(rng.choice(["LEFT", "RIGHT"]))), (rng.integers(0, 8, x.dims).astype(x.dtype.numpy),)
-
-
 class Variadic(Nary):
     """A function of one or more operands broadcast together."""
 
@@ -361,39 +345,6 @@ class Cast(Op):
         return cls(to=str(rng.choice([k for k in kinds if k != x.dtype.name]))), ()
 
 
-@op("bitcast", onnx="BitCast", since=26)
-class BitCast(Op):
-    """The bits of each element (little-endian) read as another element type of the same width."""
-
-    elementwise = True
-    to: str
-
-    def infer(self, x: TensorType) -> TensorType:
-        expect(self.to in DTYPES, f"{self.to!r} is no element type")
-        target = DTYPES[self.to]
-        expect(STRING not in (target, x.dtype), "strings have no bits to read")
-        expect(x.dtype.bits == target.bits, f"{x.dtype} has {x.dtype.bits} bits, {target} has {target.bits}")
-        return x.with_dtype(target)
-
-    def evaluate(self, x: Array) -> Array:
-        return np.ascontiguousarray(x).view(DTYPES[self.to].numpy).reshape(x.shape)
-
-    @classmethod
-    def from_onnx(cls, node: OnnxNode) -> BitCast:
-        return cls(to=node.attr("to").name)
-
-    def to_onnx(self, e: Emitter, *inputs: str | None) -> Sequence[str]:
-        expect_opset(e, self.since, "BitCast")
-        return e.node("BitCast", *inputs, to=DTYPES[self.to])
-
-    @classmethod
-    def sample(cls, rng: np.random.Generator, x: TensorType) -> Sample | None:
-        twin = {"f32": "i32", "f16": "i16", "f64": "i64", "i32": "f32", "u8": "i8"}.get(x.dtype.name)
-        return (cls(to=twin), ()) if twin else None
-
-
 def scalar_like(value: float, x: TensorType) -> Array:
     """A rank-0 array of the element type of `x`."""
     return np.array(value, x.dtype.numpy)
-
-

@@ -69,6 +69,13 @@ class Range(Op):
     def to_onnx(self, e: Emitter, *inputs: str | None) -> Sequence[str]:
         return e.node("Range", *inputs)
 
+    @classmethod
+    def sample(cls, rng: np.random.Generator, x: TensorType) -> Sample | None:
+        if x.rank or x.dtype.name not in ("f32", "i32", "i64"):
+            return None
+        limit, delta = int(rng.integers(-4, 12)), int(rng.choice([-2, -1, 1, 3]))
+        return cls(dim="count"), (np.array(limit, x.dtype.numpy), np.array(delta, x.dtype.numpy))
+
 
 @op("trilu", onnx="Trilu", since=14)
 class Trilu(Op):

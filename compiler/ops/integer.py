@@ -14,7 +14,7 @@ from compiler.ops.conv import convolve as convolve_floats
 from compiler.ops.elementwise import Sample
 from compiler.ops.matmul import inner_macs, matmul_shape
 from compiler.ops.numeric import integer_range
-from compiler.ops.window import read_kernel, read_window, sample_window, slide_all
+from compiler.ops.window import bound, read_kernel, read_window, sample_window, slide_all
 from compiler.tensor import F32, I8, I32, U8, Array, TensorType, dtype_of
 
 
@@ -63,7 +63,7 @@ class IntegerConvolution(Convolution):
         expect(x.rank >= 3 and w.rank == x.rank, f"needs an input and a weight of one rank >= 3, got {x} and {w}")
         wanted = times(w.shape[1], self.groups)
         expect(x.shape[1] == wanted, f"the input has {x.shape[1]} channels, the weight {w} wants {wanted}")
-        kernel = w.with_shape(w.shape[2:]).dims
+        kernel = bound(w.shape[2:])
         spatial = slide_all(x.shape[2:], kernel, self.strides, self.pads, self.dilations)
         return TensorType(y.dtype, (*x.shape[:1], w.shape[0], *spatial))
 

@@ -293,4 +293,3 @@ class Tile(Op):
 
 def _times(factor: int, d: str) -> Dim:
     return d if factor == 1 else 0 if factor == 0 else f"{factor}*{d}"
-

@@ -214,6 +214,9 @@ class LpPool(Pool):
 
     p: int = 2
 
+    def validate(self) -> None:
+        expect(self.p >= 1, f"p {self.p} should be at least 1")
+
     def evaluate(self, x: Array) -> Array:
         source, out = self.windows(np.abs(widen(x)) ** self.p, 0)
         total: Array = np.zeros((*x.shape[:2], *out), source.dtype)
@@ -275,6 +278,9 @@ class GlobalLpPool(GlobalPool):
     """The p-norm over the spatial axes."""
 
     p: int = 2
+
+    def validate(self) -> None:
+        expect(self.p >= 1, f"p {self.p} should be at least 1")
 
     def evaluate(self, x: Array) -> Array:
         total = np.sum(np.abs(widen(x)) ** self.p, axis=tuple(range(2, x.ndim)), keepdims=True)

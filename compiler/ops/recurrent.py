@@ -11,49 +11,12 @@ import numpy as np
 from compiler.errors import OnnxError
 from compiler.op import Emitter, OnnxNode, Op, expect, op
 from compiler.ops.elementwise import Sample
+from compiler.ops.gate import BY_LOWER_NAME, GATE_FUNCTIONS, parameters_of
 from compiler.ops.numeric import widen
+from compiler.ops.window import bound
 from compiler.tensor import I32, Array, TensorType
 
 DIRECTIONS = {"forward": 1, "reverse": 1, "bidirectional": 2}
-
-
-class GateFunction(NamedTuple):
-    """An activation of a gate: its formula of x, alpha and beta, and the defaults of those that it has."""
-
-    formula: Callable[[Array, float, float], Array]
-    alpha: float | None = None
-    beta: float | None = None
-
-
-def _sigmoid(x: Array, *_: float) -> Array:
-    e = np.exp(-np.abs(x))
-    return np.where(x >= 0, 1 / (1 + e), e / (1 + e))
-
-
-GATE_FUNCTIONS = {
-    "Sigmoid": GateFunction(_sigmoid),
-    "Tanh": GateFunction(lambda x, *_: np.tanh(x)),
-    "Relu": GateFunction(lambda x, *_: np.maximum(x, 0)),
-    "Softsign": GateFunction(lambda x, *_: x / (1 + np.abs(x))),
-    "Softplus": GateFunction(lambda x, *_: np.logaddexp(x, 0)),
-    "Affine": GateFunction(lambda x, a, b: x * a + b, 1.0, 0.0),
-    "LeakyRelu": GateFunction(lambda x, a, _: np.where(x >= 0, x, x * a), 0.01),
-    "ThresholdedRelu": GateFunction(lambda x, a, _: np.where(x >= a, x, 0), 1.0),
-    "ScaledTanh": GateFunction(lambda x, a, b: a * np.tanh(b * x), 1.0, 1.0),
-    "HardSigmoid": GateFunction(lambda x, a, b: np.clip(x * a + b, 0, 1), 0.2, 0.5),
-    "Elu": GateFunction(lambda x, a, _: np.where(x >= 0, x, a * np.expm1(np.minimum(x, 0))), 1.0),
-}
-
-
-def parameters_of(functions: Sequence[str], name: str, given: Sequence[float]) -> tuple[float, ...]:
-    """The alpha or beta of each activation: from `given`, which has only those that are used, then the defaults."""
-    rest = list(given)
-    defaults = [getattr(GATE_FUNCTIONS[f], name) for f in functions]
-    values = [0.0 if v is None else float(rest.pop(0)) if rest else v for v in defaults]
-    return tuple(values) if any(v is not None for v in defaults) else ()
-
-
-BY_LOWER_NAME = {name.lower(): name for name in GATE_FUNCTIONS}
 
 
 class Direction(NamedTuple):
@@ -108,7 +71,7 @@ class Recurrent(Op):
         expect(x.rank == w.rank == r.rank == 3, f"needs operands of rank 3, got {x}, {w}, {r}")
         expect(x.dtype.is_float, f"does not take elements of type {x.dtype}")
         time, batch, features = x.shape
-        hidden = r.dims[2]
+        (hidden,) = bound(r.shape[2:])
         wide = self.gates * hidden
         state = x.with_shape((d, batch, hidden))
         for name, given, wanted in (
@@ -246,7 +209,8 @@ class Recurrent(Op):
         state = x.with_shape((d, batch, hidden))
         initial = [state if rng.random() < 0.5 else None for _ in range(cls.states)]
         operands = [x.with_shape(s) for s in ((d, wide, features), (d, wide, hidden), (d, 2 * wide))]
-        functions = tuple(str(f) for f in rng.choice(list(GATE_FUNCTIONS), len(cls.default_functions) * d))
+        bounded = ("Sigmoid", "Tanh", "Softsign", "HardSigmoid", "ScaledTanh")
+        functions = tuple(str(f) for f in rng.choice(bounded, len(cls.default_functions) * d))
         functions = functions if rng.random() < 0.5 else cls.default_functions * d
         attributes = {
             "direction": direction,
@@ -354,7 +318,7 @@ class LSTM(Recurrent):
         p: TensorType | None = None,
     ) -> tuple[TensorType, ...]:
         results = self.results(x, w, r, b, sequence_lens, [initial_h, initial_c])
-        peepholes = x.with_shape((results[1].shape[0], 3 * r.dims[2]))
+        peepholes = x.with_shape((results[1].shape[0], 3 * bound(r.shape[2:])[0]))
         expect(p is None or p == peepholes, f"p should be {peepholes}, it is {p}")
         return results
 

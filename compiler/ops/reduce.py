@@ -208,5 +208,3 @@ class Det(Op):
     @classmethod
     def sample(cls, rng: np.random.Generator, x: TensorType) -> Sample | None:
         return (cls(), ()) if x.dtype.is_float and x.rank >= 2 and x.shape[-1] == x.shape[-2] else None
-
-

@@ -93,9 +93,8 @@ class TopK(Op):
     def evaluate(self, x: Array) -> tuple[Array, Array]:
         wide = widen(x)
         if self.largest:  # a stable sort of the reversed axis, read backwards, keeps the first of equals first
-            rank = x.shape[self.axis] - 1 - np.flip(
-                np.argsort(np.flip(wide, self.axis), self.axis, kind="stable"), self.axis
-            )
+            order = np.argsort(np.flip(wide, self.axis), self.axis, kind="stable")
+            rank = x.shape[self.axis] - 1 - np.flip(order, self.axis)
         else:
             rank = np.argsort(wide, self.axis, kind="stable")
         best = rank.take(range(self.k), self.axis).astype(np.int64, copy=False)

@@ -83,6 +83,9 @@ class LpNormalize(AxisWise):
     p: int = 2
     eps: float = 0.0
 
+    def validate(self) -> None:
+        expect(self.p in (1, 2), f"p {self.p} should be 1 or 2")
+
     def compute(self, x: Array) -> Array:
         total = (np.abs(x) ** self.p).sum(self.axis, keepdims=True)
         norm = np.maximum(total ** x.dtype.type(1 / self.p), x.dtype.type(self.eps))

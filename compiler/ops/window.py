@@ -16,6 +16,13 @@ Ints = tuple[int, ...]
 Index = tuple[Any, ...]  # Any: what numpy takes between brackets has no short type
 
 
+def bound(dims: Shape) -> Ints:
+    """The dimensions as numbers; ShapeError while one is still a name."""
+    for d in dims:
+        expect(isinstance(d, int), f"dimension {d!r} must be bound to a number")
+    return dims  # type: ignore[return-value]  # just checked
+
+
 def slide(dim: Dim, kernel: int, stride: int, begin: int, end: int, dilation: int, ceil: bool = False) -> Dim:
     """How many windows fit along one axis. With `ceil` a last window may reach beyond the padding, if it starts
     before it. A named dimension passes only where its extent does not change."""

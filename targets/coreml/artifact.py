@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from compiler.graph import Graph, Value
 from compiler.oracle import checked_inputs
+from compiler.probe import Loss, intermediate_values, rank_losses
 from compiler.target import Artifact
 from compiler.tensor import Array, TensorType
 
@@ -29,8 +31,11 @@ class Port(NamedTuple):
 class CoreMLArtifact(Artifact):
     """`run` reads the package back from disk each time; `warnings` then also names what overflowed fp16."""
 
-    def __init__(self, path: Path, inputs: list[Port], outputs: list[Port], warnings: list[str]) -> None:
+    def __init__(
+        self, path: Path, inputs: list[Port], outputs: list[Port], warnings: list[str], tensors: Mapping[str, Value]
+    ) -> None:
         self.path = path
+        self._tensors = dict(tensors)
         self.inputs = inputs
         self.outputs = outputs
         self.warnings = list(warnings)
@@ -41,6 +46,22 @@ class CoreMLArtifact(Artifact):
         features = {port.feature: _feature(given[port.name], port) for port in self.inputs}
         results = self._predict(features)
         return {port.name: _model_array(results[port.feature], port.type) for port in self.outputs}
+
+    def losses(self, graph: Graph, inputs: Mapping[str, Array]) -> list[Loss]:
+        """Compares every tensor of the evaluated package with ONNX Runtime on the rewritten graph."""
+        from targets.coreml.evaluate import evaluate_package  # reads the whole op set
+
+        given = checked_inputs(inputs, {port.name: port.type for port in self.inputs})
+        measured: dict[Value, Array] = {}
+
+        def observe(_: str, name: str, array: Array) -> None:
+            if name in self._tensors:
+                measured[self._tensors[name]] = np.array(array)
+
+        evaluate_package(self.path).run(
+            {port.feature: _feature(given[port.name], port) for port in self.inputs}, observe
+        )
+        return rank_losses(graph, intermediate_values(graph, given), measured)
 
     def _predict(self, features: dict[str, Array]) -> dict[str, Array]:
         if sys.platform == "darwin":

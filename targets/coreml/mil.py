@@ -19,14 +19,16 @@ from targets.coreml import opset
 from targets.coreml.blob import BlobWriter
 from targets.coreml.dtypes import TYPES, type_of
 from targets.coreml.features import Color, describe_array, describe_image, feature_dtype
+from targets.coreml.literals import WEIGHT_FILE_FROM, constant_identity, is_float_literal, narrow
 from targets.coreml.package import write_package
 from targets.coreml.proto import messages
 from targets.coreml.values import set_immediate, set_reference, set_tensor_type
 
 Message = Any  # a protobuf message of Apple's schema: classes are made at run time
 
-_WEIGHT_FILE_FROM = 10  # elements; smaller constants are written into the program, as coremltools does
 _FLOATS = ("fp16", "fp32")
+_INLINE = {"reshape_like": ("begins", "ends", "end_masks")}
+"""Parameters that are tuples of scalars, written where they are used rather than as constants."""
 _KEYWORDS = frozenset({"any", "bool", "program", "func", "tensor", "list", "dict", "tuple", "true", "false", "state"})
 
 
@@ -111,9 +113,9 @@ class Program:
         Equal literals are one constant; so are large arrays which are the same object, or which come with the same
         `key`.
         """
-        data: Array | str = value if isinstance(value, str) else _narrow(np.asarray(value), dtype)
+        data: Array | str = value if isinstance(value, str) else narrow(np.asarray(value), dtype)
         dtype = "string" if isinstance(data, str) else dtype or type_of(data.dtype)
-        identity = _identity(data, dtype, key)
+        identity = constant_identity(data, dtype, key)
         if (known := self._literals.get(identity)) is not None:
             return known
         shape = () if isinstance(data, str) else data.shape
@@ -146,7 +148,7 @@ class Program:
             elif isinstance(value, tuple) and len(value) == 2 and isinstance(value[1], str):
                 typed[parameter] = (np.asarray(value[0]), value[1])
             else:
-                array = _narrow(np.asarray(value), None)
+                array = narrow(np.asarray(value), None)
                 typed[parameter] = (array, type_of(array.dtype))
         var = Var(name, *output)
         self._operations.append(_Constant(kind, typed, var, key))
@@ -173,7 +175,11 @@ class Program:
                 operand = _default(form.optional[parameter], given)
                 if operand is None:
                     continue
-            bound[parameter] = self._bind(operand, number, f"{name}_{parameter}")
+            if parameter in _INLINE.get(kind, ()):
+                assert isinstance(operand, (list, tuple))
+                bound[parameter] = tuple(_inline(item) for item in operand)
+            else:
+                bound[parameter] = self._bind(operand, number, f"{name}_{parameter}")
         hints = [name] if len(types) == 1 else [f"{name}_{index}" for index in range(len(types))]
         outputs = tuple(Var(hint, *output) for hint, output in zip(hints, types, strict=True))
         self._operations.append(_Operation(kind, bound, outputs))
@@ -225,7 +231,7 @@ class Program:
             if variables and len(variables) == len(operand):
                 return variables
         literal: Any = operand  # no longer a sequence of Vars, which cannot be said of a union of sequences
-        return (self.const(literal, number if _is_float_literal(literal) else None, name=name),)
+        return (self.const(literal, number if is_float_literal(literal) else None, name=name),)
 
     def _assign_names(self) -> None:
         used = {var.name for var in self.inputs}
@@ -278,7 +284,10 @@ class Program:
             for parameter, variables in operation.operands.items():
                 arguments = message.inputs[parameter].arguments
                 for var in variables:
-                    arguments.add(name=var.name)
+                    if parameter in _INLINE.get(operation.kind, ()) and var.value is not None:
+                        set_immediate(arguments.add().value, var.value, var.dtype)
+                    else:
+                        arguments.add(name=var.name)
             return
         as_inputs = opset_inlines(operation.kind, self.target.ios)
         for parameter, (value, dtype) in operation.values.items():
@@ -299,7 +308,7 @@ class Program:
     def _in_weight_file(self, value: Array, dtype: str) -> bool:
         element = TYPES[dtype]
         since = 18 if element.name in ("int16", "uint16", "int32", "uint32") else 15
-        return value.size >= _WEIGHT_FILE_FROM and element.blob is not None and self.target.ios >= since
+        return value.size >= WEIGHT_FILE_FROM and element.blob is not None and self.target.ios >= since
 
 
 def opset_inlines(kind: str, ios: int) -> bool:
@@ -325,37 +334,9 @@ def _unique(name: str, used: set[str], counts: dict[str, int]) -> str:
     return candidate
 
 
-def _narrow(array: Array, dtype: str | None) -> Array:
-    """`array` with 64-bit numbers made 32-bit; EmitError if an integer does not fit."""
-    if array.dtype == np.float64 and dtype is None:
-        return array.astype(np.float32)
-    if array.dtype.kind in "iu" and dtype != "int64":
-        wanted = TYPES[dtype or type_of(array.dtype)]
-        if wanted.numpy.kind in "iu" and array.size and (wanted.packed or array.dtype != wanted.numpy):
-            signed = wanted.numpy.kind == "i"
-            low, high = (-1 << (wanted.bits - 1)) * signed, (1 << (wanted.bits - signed)) - 1
-            if array.min() < low or array.max() > high:
-                raise EmitError(f"a constant holds integers that do not fit Core ML's {wanted.name}")
-            return array.astype(wanted.numpy)
-    return array
-
-
-def _identity(data: Array | str, dtype: str, key: Hashable) -> Hashable:
-    if isinstance(data, str):
-        return data
-    if key is not None:
-        return (dtype, "key", key)
-    if data.size < _WEIGHT_FILE_FROM:
-        return (dtype, data.shape, data.tobytes())
-    return (dtype, id(data))
-
-
-def _is_float_literal(operand: object) -> bool:
-    if isinstance(operand, float) and not isinstance(operand, np.generic):
-        return True
-    if isinstance(operand, (list, tuple)):
-        return any(isinstance(item, float) for item in operand)
-    return False
+def _inline(item: object) -> Var:
+    value = np.asarray(item)
+    return Var("", type_of(value.dtype), (), narrow(value, None))
 
 
 def _float_type(given: Mapping[str, Operand]) -> str:

@@ -116,10 +116,12 @@ def read_package(path: Path) -> Package:
         serialized = location.read_bytes()
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise EmitError(f"the package {str(path)!r} is broken: {error!r}") from None
+    from google.protobuf.message import DecodeError
+
     spec = messages().model.Model()
     try:
         spec.ParseFromString(serialized)
-    except Exception as error:  # noqa: BLE001 -- DecodeError, whose class depends on protobuf's implementation
+    except DecodeError as error:
         raise EmitError(f"the package {str(path)!r} holds no model: {error}") from None
     if spec.WhichOneof("Type") != "mlProgram":
         raise EmitError(f"the package {str(path)!r} holds no ML Program")

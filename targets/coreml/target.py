@@ -84,7 +84,7 @@ class CoreMLTarget(Target):
         warnings = [
             f"constant {name!r} holds finite numbers that fp16 cannot; they became infinite" for name in overflowed
         ]
-        return CoreMLArtifact(path, inputs, outputs, warnings)
+        return CoreMLArtifact(path, inputs, outputs, warnings, lowering.tensors())
 
     def _feature_dtype(self, t: TensorType) -> str:
         """The multi-array type nearest to the model's own: fp32, int32, or fp16 from iOS 16."""

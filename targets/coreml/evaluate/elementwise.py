@@ -103,7 +103,7 @@ def clip(x: Tensor, alpha: float, beta: float) -> Tensor:
 
 
 @mil("cast")
-def cast(x: Tensor, dtype: str) -> Tensor:  # noqa: ARG001 -- the declared type of the result says the same
+def cast(x: Tensor, dtype: str) -> Tensor:
     """The operand; the conversion to the declared type follows."""
     return x
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from compiler.errors import EmitError
 from targets.coreml.evaluate.registry import Tensor, mil
 
 
@@ -53,11 +54,14 @@ def l2_norm(x: Tensor, epsilon: float) -> Tensor:
 
 @mil("local_response_norm")
 def local_response_norm(x: Tensor, size: int, alpha: float, beta: float, k: float) -> Tensor:
-    """Elementwise x / (k + alpha / size * sum of squares) ** beta, over the channels at most (size - 1) // 2 away.
+    """Elementwise x / (k + alpha / size * sum of squares of `size` channels around it) ** beta.
 
-    So an even size sums one channel less than it divides by, unlike in ONNX; coremltools' own tests expect it so.
+    Refused where Apple does not say what happens: an even size has no centre, and coremltools' own tests expect
+    that a tensor of rank 3 is not summed along its axis 1.
     """
-    reach = (size - 1) // 2
-    squares = np.pad(np.square(x), [(0, 0), (reach, reach)] + [(0, 0)] * (x.ndim - 2))
-    total = sum(squares[:, i : i + x.shape[1]] for i in range(2 * reach + 1))
+    if size % 2 == 0 or x.ndim != 4:
+        raise EmitError(f"local_response_norm of size {size} over a tensor of rank {x.ndim} is not documented")
+    reach = size // 2
+    squares = np.pad(np.square(x), [(0, 0), (reach, reach), (0, 0), (0, 0)])
+    total = sum(squares[:, i : i + x.shape[1]] for i in range(size))
     return x / np.power(k + alpha / size * total, beta)

@@ -42,12 +42,12 @@ FUNCTIONS.update({name: _over_axes(function) for name, function in _REDUCTIONS.i
 
 
 @mil("reduce_argmax")
-def reduce_argmax(x: Tensor, axis: int, keep_dims: bool, output_dtype: str = "int32") -> Tensor:  # noqa: ARG001
+def reduce_argmax(x: Tensor, axis: int, keep_dims: bool, output_dtype: str = "int32") -> Tensor:
     """Index of the first greatest element along `axis`."""
     return np.asarray(np.argmax(x, axis=axis, keepdims=keep_dims))
 
 
 @mil("reduce_argmin")
-def reduce_argmin(x: Tensor, axis: int, keep_dims: bool, output_dtype: str = "int32") -> Tensor:  # noqa: ARG001
+def reduce_argmin(x: Tensor, axis: int, keep_dims: bool, output_dtype: str = "int32") -> Tensor:
     """Index of the first least element along `axis`."""
     return np.asarray(np.argmin(x, axis=axis, keepdims=keep_dims))

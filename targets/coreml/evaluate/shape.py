@@ -24,7 +24,7 @@ def shape_(x: Tensor) -> Tensor:
 
 @mil("reshape", moves=True)
 def reshape(x: Tensor, shape: Tensor) -> Tensor:
-    """The same elements in another shape; 0 keeps the size of the same axis, counted from the last, -1 is worked out."""
+    """The same elements in another shape; 0 keeps the size of the same axis, from the last, -1 is worked out."""
     added = len(shape) - np.ndim(x)
     kept = [np.shape(x)[i - added] if i >= added else 1 for i in range(len(shape))]
     return np.reshape(x, [int(n) or old for n, old in zip(shape, kept, strict=True)])

@@ -54,9 +54,9 @@ def topk(
     k: int,
     axis: int,
     ascending: bool,
-    sort: bool = True,  # noqa: ARG001 -- sorted is one of the orders that unsorted allows
+    sort: bool = True,
     return_indices: bool = True,
-    output_indices_dtype: str = "int32",  # noqa: ARG001 -- the declared type of the result says the same
+    output_indices_dtype: str = "int32",
 ) -> tuple[Tensor, ...]:
     """The first `k` elements along `axis` of the sorted `x`, and their indices."""
     indices = np.take(_order(x, axis, ascending), np.arange(int(k)), axis=axis)

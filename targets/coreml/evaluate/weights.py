@@ -47,7 +47,7 @@ def quantize(
 
 
 @mil("constexpr_cast")
-def constexpr_cast(source_val: Tensor, output_dtype: str) -> Tensor:  # noqa: ARG001 -- the declared type says the same
+def constexpr_cast(source_val: Tensor, output_dtype: str) -> Tensor:
     """The operand; the conversion to the declared type follows."""
     return source_val
 

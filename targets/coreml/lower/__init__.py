@@ -1,6 +1,7 @@
 """Lowering of the layer graph to MIL, by family; importing this package fills the table."""
 
 from targets.coreml.lower import (  # noqa: F401  # each registers its operations
+    attention,
     elementwise,
     indexing,
     linear,
@@ -10,6 +11,7 @@ from targets.coreml.lower import (  # noqa: F401  # each registers its operation
     quant,
     recurrent,
     reduction,
+    resize,
 )
 from targets.coreml.lower.table import TABLE, Lowering
 

@@ -6,10 +6,15 @@ import numpy as np
 
 from compiler import ops
 from compiler.graph import Node, Value
-from targets.coreml.lower.table import FLOATS, INTS, Lowering, lowers, op_need, operand_types
+from compiler.target import Need
+from targets.coreml.lower.table import FLOATS, INTS, MAX_RANK, Lowering, lowers, op_need, operand_types
 from targets.coreml.mil import Operand, Var
 
 DATA = operand_types(*FLOATS, *INTS)
+READABLE = Need(
+    text=f"operands of rank at most {MAX_RANK}",
+    holds=lambda node: all(t is None or t.rank <= MAX_RANK for t in node.input_types),
+)
 
 
 def _indices(p: Lowering, v: Value | None, length: int) -> Var:
@@ -25,18 +30,17 @@ def _indices(p: Lowering, v: Value | None, length: int) -> Var:
     return p.add("select", {"cond": negative, "a": p.like(i, "add", y=length), "b": i}, "int32", i.shape)
 
 
-@lowers(ops.Gather)
+@lowers(ops.Gather, any_rank=True, needs=[READABLE])
 def _gather(p: Lowering, node: Node, op: ops.Gather) -> None:
+    """With indices of several axes the result's rank may be too high: then they are gathered as one row."""
     x = p.operands(node)[0]
     indices = _indices(p, node.inputs[1], x.shape[op.axis])
     source = p.cast(x, "int32") if x.dtype == "bool" else x
-    y = p.add(
-        "gather",
-        {"x": source, "indices": indices, "axis": op.axis},
-        source.dtype,
-        node.output.type.dims,
-        node.output.name,
-    )
+    dims = node.output.type.dims
+    if len(dims) > MAX_RANK:
+        indices = p.reshape(indices, (int(np.prod(indices.shape)),))
+        dims = (*x.shape[: op.axis], *indices.shape, *x.shape[op.axis + 1 :])
+    y = p.add("gather", {"x": source, "indices": indices, "axis": op.axis}, source.dtype, dims, node.output.name)
     p.bind(node.output, p.cast(y, x.dtype))
 
 

@@ -7,25 +7,58 @@ import numpy as np
 from compiler import ops
 from compiler.graph import Node
 from compiler.op import Op
+from compiler.target import Need
 from compiler.tensor import DTYPES
-from targets.coreml.lower.table import FLOAT, FLOATS, INTS, Lowering, lowers, op_need, operand_types
+from targets.coreml.lower.table import FLOAT, FLOATS, INTS, MAX_RANK, Lowering, lowers, op_need, operand_types
 from targets.coreml.mil import Var
 
 
-@lowers(ops.Reshape)
+@lowers(ops.Reshape, any_rank=True)
 def _reshape(p: Lowering, node: Node, op: ops.Reshape) -> None:
     (x,) = p.operands(node)
-    if x.dtype == "bool":
-        p.bind(node.output, p.cast(p.reshape(p.cast(x, "int32"), node.output.type.dims), "bool"))
-    elif not node.output.type.dims:
+    dims = node.output.type.dims
+    if len(dims) > MAX_RANK:
+        p.bind(node.output, x)
+    elif x.dtype == "bool":
+        p.bind(node.output, p.cast(p.reshape(p.cast(x, "int32"), dims), "bool"))
+    elif not dims:
         p.emit(node, "squeeze", x=x, axes=list(range(len(x.shape))))
     else:
-        p.emit(node, "reshape", x=x, shape=list(node.output.type.dims))
+        p.emit(node, "reshape", x=x, shape=list(dims))
 
 
-@lowers(ops.Transpose)
+def merged_transpose(dims: tuple[int, ...], perm: tuple[int, ...]) -> tuple[list[int], list[int]]:
+    """The same movement on fewer axes: those of length 1 dropped, those that stay neighbours merged. Returns the
+    shape of the operand and the permutation."""
+    kept = [i for i in perm if dims[i] != 1]
+    runs: list[list[int]] = []
+    for axis in kept:
+        if runs and not [i for i in range(runs[-1][-1] + 1, axis) if dims[i] != 1] and axis > runs[-1][-1]:
+            runs[-1].append(axis)
+        else:
+            runs.append([axis])
+    order = sorted(range(len(runs)), key=lambda r: runs[r][0])
+    shape = [int(np.prod([dims[i] for i in runs[r]])) for r in order]
+    return shape or [1], [order.index(r) for r in range(len(runs))] or [0]
+
+
+def _merges(node: Node) -> bool:
+    (x,), op = node.input_types, node.op
+    assert x is not None and isinstance(op, ops.Transpose)
+    return len(merged_transpose(x.dims, op.perm)[0]) <= MAX_RANK
+
+
+@lowers(
+    ops.Transpose, needs=[Need(text=f"at most {MAX_RANK} groups of axes that move apart", holds=_merges)], any_rank=True
+)
 def _transpose(p: Lowering, node: Node, op: ops.Transpose) -> None:
-    p.emit(node, "transpose", x=p.operands(node)[0], perm=list(op.perm))
+    (x,) = p.operands(node)
+    if len(op.perm) <= MAX_RANK:
+        p.emit(node, "transpose", x=x, perm=list(op.perm))
+        return
+    assert node.inputs[0] is not None
+    shape, perm = merged_transpose(node.inputs[0].type.dims, op.perm)
+    p.bind(node.output, p.transpose(p.reshape(x, shape), perm))
 
 
 @lowers(ops.Expand)

@@ -6,6 +6,7 @@ import numpy as np
 
 from compiler import ops
 from compiler.graph import Node
+from compiler.ops.quant import Quantization
 from compiler.target import Need
 from targets.coreml.lower.table import Lowering, constant_operands, lowers, op_need
 from targets.coreml.mil import Operand
@@ -21,7 +22,7 @@ EIGHT_BIT = Need(
 WHOLE = op_need("no blocks", lambda op: not op.block_size)
 
 
-def _scaling(p: Lowering, node: Node, op: ops.QuantizeLinear, dtype: str) -> dict[str, Operand | None]:
+def _scaling(p: Lowering, node: Node, op: Quantization, dtype: str) -> dict[str, Operand | None]:
     scale = np.asarray(node.inputs[1].data, np.float32)  # type: ignore[union-attr]  # a need says that it is constant
     zero = node.inputs[2] if len(node.inputs) > 2 else None
     point = np.zeros(scale.shape) if zero is None else np.asarray(zero.data)
@@ -43,10 +44,10 @@ def _quantize(p: Lowering, node: Node, op: ops.QuantizeLinear) -> None:
     p.emit(
         node,
         "quantize",
-        input=p[node.inputs[0]],
+        input=p.operands(node)[0],
         output_dtype="int8" if dtype == "i8" else "uint8",
         **_scaling(p, node, op, dtype),
-    )  # type: ignore[index]  # x is always given
+    )
 
 
 @lowers(ops.DequantizeLinear, needs=[WHOLE, constant_operands(1, 2)])
@@ -55,7 +56,7 @@ def _dequantize(p: Lowering, node: Node, op: ops.DequantizeLinear) -> None:
     x = node.inputs[0]
     assert x is not None
     if x.data is not None:
-        operands = [None if v is None else v.data for v in node.inputs]
-        p.bind(node.output, p.constant(np.asarray(op.evaluate(*operands)), node.output.name, node.output.type.dtype))
+        data = np.asarray(op.evaluate(x.data, *[None if v is None else v.data for v in node.inputs[1:]]))  # type: ignore[arg-type]  # a need says that the scale is given
+        p.bind(node.output, p.constant(data, node.output.name, node.output.type.dtype))
         return
     p.emit(node, "dequantize", input=p[x], **_scaling(p, node, op, x.type.dtype.name))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from compiler import ops
 from compiler.graph import Node
 from compiler.op import Op
+from compiler.ops.reduce import Reduce
 from targets.coreml.lower.table import FLOAT, NUMBER, Lowering, lowers, op_need
 
 KINDS: dict[type[Op], str] = {
@@ -21,12 +22,12 @@ KINDS: dict[type[Op], str] = {
 
 
 @lowers(*KINDS, needs=[NUMBER])
-def _reduce(p: Lowering, node: Node, op: ops.ReduceSum) -> None:
+def _reduce(p: Lowering, node: Node, op: Reduce) -> None:
     p.emit(node, KINDS[type(op)], x=p.operands(node)[0], axes=list(op.axes), keep_dims=op.keepdims)
 
 
 @lowers(ops.ReduceLogSum, needs=[FLOAT])
-def _reduce_log_sum(p: Lowering, node: Node, op: ops.ReduceLogSum) -> None:
+def _reduce_log_sum(p: Lowering, node: Node, op: Reduce) -> None:
     (x,) = p.operands(node)
     total = p.add(
         "reduce_sum", {"x": x, "axes": list(op.axes), "keep_dims": op.keepdims}, x.dtype, node.output.type.dims

@@ -15,6 +15,8 @@ from targets.coreml.mil import Operand, Program, Var
 
 FLOATS = (F16, F32, F64, BF16)
 INTS = (I32, I64)
+FP16_MAX = 65504.0
+SATURATED_SIZE = 1 << 22  # elements; larger constants are weights, and reported when they are written
 MAX_RANK = 5  # Core ML tensors, source: coremltools 9.0 type checks and "Core ML Tools: ML Programs" (rank 5 limit)
 
 
@@ -29,6 +31,7 @@ class Lowering:
         self.program = program
         self.precision = precision
         self.ios = ios
+        self.warnings: list[str] = []
         self._vars: dict[Value, Var] = {}
 
     def dtype(self, t: DType) -> str:
@@ -47,19 +50,37 @@ class Lowering:
             found = self._vars[v] = self.constant(v.data, v.name or "const", v.type.dtype)
         return found
 
+    def tensors(self) -> dict[str, Value]:
+        """Names of the program's tensors -> the graph values that they hold; final once the program is saved."""
+        return {var.name: v for v, var in self._vars.items() if v.data is None}
+
     def operands(self, node: Node) -> list[Var]:
         """Variables of the operands that are present."""
         return [self[v] for v in node.inputs if v is not None]
 
     def constant(self, data: Array, name: str, dtype: DType) -> Var:
-        """A weight: floats in the program's precision, 64-bit integers narrowed (EmitError if they do not fit)."""
+        """A weight: floats in the program's precision, 64-bit integers narrowed (EmitError if they do not fit). Finite
+        numbers beyond fp16 become its largest, so that masks of -1e9 do not turn into infinities."""
         kind = self.dtype(dtype)
+        key = id(data)
         if data.dtype.kind == "V":
             data = data.astype(np.float32)
-        return self.program.const(_clamped(data) if kind == "int32" else data, kind, name=name, key=id(data))
+        if kind == "int32":
+            data = _clamped(data)
+        elif kind == "fp16" and data.dtype.itemsize > 2 and data.size <= SATURATED_SIZE:
+            data = self._saturated(data, name)
+        return self.program.const(data, kind, name=name, key=key)
+
+    def _saturated(self, data: Array, name: str) -> Array:
+        beyond = (np.abs(data) > FP16_MAX) & np.isfinite(data)
+        if not beyond.any():
+            return data
+        self.warnings.append(f"constant {name!r} holds finite numbers beyond fp16; they became +-{FP16_MAX:.0f}")
+        return np.where(beyond, np.copysign(FP16_MAX, data), data)
 
     def bind(self, v: Value, var: Var) -> None:
-        """Let `var` stand for a graph value."""
+        """Let `var` stand for a graph value. A value of too high a rank is held under any shape of as many elements;
+        only operations registered with `any_rank` read it."""
         self._vars[v] = var
 
     def add(
@@ -165,12 +186,13 @@ ANY_NUMBER = operand_types(*FLOATS, *INTS, BOOL)
 F = TypeVar("F", bound=Callable[..., None])
 
 
-def lowers(*ops: type[Op], needs: Sequence[Need] = ()) -> Callable[[F], F]:
-    """Register one lowering for several operations; rank and size limits of Core ML always apply."""
+def lowers(*ops: type[Op], needs: Sequence[Need] = (), any_rank: bool = False) -> Callable[[F], F]:
+    """Register one lowering for several operations; Core ML's size limit always applies, its rank limit unless the
+    lowering brings higher ranks down itself (`any_rank`)."""
 
     def register(function: F) -> F:
         for op in ops:
-            TABLE.lowers(op, RANK, FILLED, *needs)(function)
+            TABLE.lowers(op, *(() if any_rank else (RANK,)), FILLED, *needs)(function)
         return function
 
     return register

@@ -1,0 +1,58 @@
+"""What is measured: the names of the models, the suites they belong to, and the bars they are held to. Plain data."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+LIGHT = (
+    "light_squeezenet",
+    "light_shufflenet",
+    "light_inception_v1",
+    "light_densenet121",
+    "light_inception_v2",
+    "light_resnet50",
+    "light_bvlc_alexnet",
+    "light_zfnet512",
+    "light_vgg19",
+)
+TORCH = ("lstm", "mobilenet_v2", "mobilenet_v1", "vit_tiny", "resnet18", "resnet50", "alexvgg", "bert_base")
+DECODER = "decoder_1b_fp16"
+
+FORMS = ("chain", "wide")
+KINDS = ("elementwise", "conv", "shapes")
+SIZES = (1_000, 10_000, 100_000)
+
+
+def scaling_name(form: str, kind: str, size: int) -> str:
+    return f"{form}_{kind}_{size}"
+
+
+SCALING = tuple(scaling_name(form, kind, size) for form in FORMS for kind in KINDS for size in SIZES)
+
+SUITES: dict[str, tuple[str, ...]] = {
+    "onnx": LIGHT + TORCH,
+    "coreml": LIGHT + TORCH,
+    "scaling": SCALING,
+    "decoder": (DECODER,),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Bars:
+    """What our own command is held to."""
+
+    onnx_cpu_ratio: float = 0.7  # to the fastest peer, every model
+    onnx_cpu_geomean: float = 0.4
+    onnx_rss_per_file: float = 2.0
+    coreml_cpu_ratio: float = 0.5  # to the better peer, every model
+    scaling_cpu_s: tuple[float, ...] = (0.5, 2.0, 15.0)  # of SIZES
+    scaling_decade: float = 11.0
+    decoder_rss: int = 500_000_000
+
+
+BARS = Bars()
+
+
+def model_path(cache: Path, name: str) -> Path:
+    """Where the model called `name` is kept; the decoder has a folder of its own for its weight file."""
+    models = cache / "models"
+    return models / name / "model.onnx" if name == DECODER else models / f"{name}.onnx"

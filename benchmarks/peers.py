@@ -1,0 +1,138 @@
+"""The tools we are measured against: pinned, each in a throw-away virtual environment, and how each is called.
+
+`python -m benchmarks.peers [--cache DIR] [NAME ...]` creates the environments ahead of time.
+"""
+
+import argparse
+import subprocess
+import sys
+import venv
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from benchmarks.catalogue import SIZES
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent
+DEFAULT_CACHE = ROOT / "build" / "benchmarks"
+
+ENVIRONMENTS: dict[str, tuple[str, ...]] = {
+    "onnx-tools": (
+        "onnx==1.23.2",
+        "onnxruntime==1.31.1",
+        "numpy==2.4.6",
+        "onnxsim==0.8.1",
+        "onnxslim==0.1.98",
+        "onnxscript==0.7.2",
+        "coremltools==9.0",
+    ),
+    "onnx2coreml": ("onnx==1.23.2", "numpy==2.4.6", "coremltools==9.0", "onnx2coreml==1.1.0"),
+    "torch": ("torch==2.13.0", "onnx==1.23.2", "numpy==2.4.6", "onnxscript==0.7.2"),
+}
+
+DEPLOYMENT_TARGET = "iOS17"
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """One command line. `{model}`, `{out}` (a fresh directory) and `{bin}` (the environment's) are filled in."""
+
+    name: str
+    artifact: str
+    argv: tuple[str, ...]
+    environment: str | None = None
+    note: str = ""
+
+    @property
+    def is_ours(self) -> bool:
+        return self.environment is None
+
+    def command(self, model: Path, out: Path, cache: Path) -> list[str]:
+        binaries = Path(sys.executable).parent if self.environment is None else environment_bin(cache, self.environment)
+        values = {"model": model, "out": out, "bin": binaries, "here": HERE}
+        return [part.format(**values) for part in self.argv]
+
+
+def _ours(target: str, artifact: str, note: str, *extra: str) -> Tool:
+    argv = ("-m", "compiler", "{model}", "--target", target, *extra, "-o", "{out}/" + artifact)
+    return Tool("cincel", artifact, (sys.executable, *argv, "--verify", "off", "--quiet"), note=note)
+
+
+_ONNXSIM = ("{bin}/onnxsim", "{model}", "{out}/m.onnx")
+_ONNXSIM_TARGET = ("--coreml-minimum-deployment-target", DEPLOYMENT_TARGET)
+_SIMPLIFIERS = (
+    Tool("onnxsim", "m.onnx", _ONNXSIM, "onnx-tools", "defaults"),
+    Tool("onnxslim", "m.onnx", ("{bin}/onnxslim", "{model}", "{out}/m.onnx"), "onnx-tools", "defaults"),
+    Tool(
+        "onnxscript",
+        "m.onnx",
+        ("{bin}/python", "{here}/foreign/onnxscript_driver.py", "{model}", "{out}/m.onnx"),
+        "onnx-tools",
+        "optimize_ir, then rewrite with the default rules",
+    ),
+)
+_EXTERNAL = {"onnxsim": "--save-as-external-data", "onnxslim": "--save-as-external-data", "onnxscript": "--external"}
+
+TOOLS: dict[str, tuple[Tool, ...]] = {
+    "onnx": (_ours("onnx", "m.onnx", "every exact pass"), *_SIMPLIFIERS),
+    "coreml": (
+        _ours("ane", "m.mlpackage", "ML Program, fp16", "--deployment-target", DEPLOYMENT_TARGET),
+        Tool(
+            "onnx2coreml",
+            "m.mlpackage",
+            ("{bin}/onnx2coreml", "convert", "{model}", "-o", "{out}/m.mlpackage", "--target", DEPLOYMENT_TARGET),
+            "onnx2coreml",
+            "ML Program, fp16 (its default)",
+        ),
+        Tool(
+            "onnxsim",
+            "m.mlpackage",
+            (*_ONNXSIM, "--external-data-threshold", "2GB", "--emit-coreml", "{out}/m.mlpackage", *_ONNXSIM_TARGET),
+            "onnx-tools",
+            "ML Program, fp16 (coremltools' default); writes the simplified ONNX file as well, inline, "
+            "because reading back its external one fails",
+        ),
+    ),
+    "scaling": (_ours("onnx", "m.onnx", "every exact pass"), *_SIMPLIFIERS),
+    "decoder": (
+        _ours("onnx", "m.onnx", "every exact pass; weights external", "--external"),
+        *(replace(t, argv=(*t.argv, _EXTERNAL[t.name]), note=f"{t.note}; weights external") for t in _SIMPLIFIERS),
+    ),
+}
+
+
+def applies(tool: Tool, suite: str, model: str) -> bool:
+    """Peers skip the large scaling graphs: most of them do not finish within a quarter of an hour."""
+    return tool.is_ours or suite != "scaling" or model.endswith(f"_{SIZES[0]}")
+
+
+def environment_bin(cache: Path, name: str) -> Path:
+    return cache / "venvs" / name / ("Scripts" if sys.platform == "win32" else "bin")
+
+
+def ensure_environment(cache: Path, name: str) -> Path:
+    """The interpreter of environment `name`, created and filled from `ENVIRONMENTS` unless it is there already.
+
+    Pip's own configuration applies, so an index of CPU-only wheels can be chosen for torch.
+    """
+    home = cache / "venvs" / name
+    python = environment_bin(cache, name) / "python"
+    if not python.exists():
+        print(f"creating {home}", file=sys.stderr)
+        venv.create(home, with_pip=True)
+        pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        subprocess.run([*pip, *ENVIRONMENTS[name]], check=True)
+    return python
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(ENVIRONMENTS)}; default all")
+    parser.add_argument("--cache", type=Path, default=DEFAULT_CACHE)
+    arguments = parser.parse_args()
+    for name in arguments.names or ENVIRONMENTS:
+        print(ensure_environment(arguments.cache, name))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,119 @@
+"""Measured results as JSON lines: one line on the machine, then one per suite, model and tool."""
+
+import json
+import statistics
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from benchmarks.measure import Cost
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """Where and with what the figures were taken. `floor_rss` is the peak of an interpreter that imports numpy."""
+
+    date: str
+    system: str
+    processor: str
+    cores: int
+    memory: int
+    python: str
+    versions: dict[str, str]
+    load: float
+    floor_rss: int
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """What the artifact is, looked at after the measurement.
+
+    `nodes` counts operations, nested graphs included, without constants, and `nodes_in` those of the original.
+    `psnr_db` and `max_abs` are the worst over the outputs against ONNX Runtime on the original, None where the artifact
+    was not executed; `error` says why it could not be.
+    """
+
+    nodes_in: int | None = None
+    nodes: int | None = None
+    constants: int | None = None
+    operations: dict[str, int] = field(default_factory=dict)
+    psnr_db: float | None = None
+    max_abs: float | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """Runs of one tool on one model. `prepared`: it refuses the original and was given a rewritten copy."""
+
+    suite: str
+    model: str
+    tool: str
+    runs: list[Cost]
+    bytes_in: int
+    bytes_out: int
+    prepared: bool = False
+    error: str | None = None
+    check: Check = field(default_factory=Check)
+
+    @property
+    def done(self) -> bool:
+        return self.error is None
+
+    @property
+    def cpu_s(self) -> float:
+        """Median over the runs."""
+        return statistics.median(run.cpu_s for run in self.runs)
+
+    @property
+    def peak_rss(self) -> int:
+        """Median over the runs, in bytes."""
+        return int(statistics.median(run.peak_rss for run in self.runs))
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """All results of one or more files; where two measure the same thing, the later one counts."""
+
+    machine: Machine
+    results: dict[tuple[str, str, str], Result]
+
+    def of(self, suite: str, model: str) -> dict[str, Result]:
+        """The results of one model by tool."""
+        return {tool: r for (s, m, tool), r in self.results.items() if (s, m) == (suite, model)}
+
+    def models(self, suite: str) -> list[str]:
+        return list(dict.fromkeys(model for s, model, _ in self.results if s == suite))
+
+
+def write_line(path: Path, record: Machine | Result) -> None:
+    """Append one record to `path`."""
+    with path.open("a", encoding="utf-8") as stream:
+        stream.write(json.dumps(asdict(record)) + "\n")
+
+
+def parse(lines: Iterable[str]) -> Session:
+    """The session in `lines`; ValueError if none of them describes a machine."""
+    machine: Machine | None = None
+    results: dict[tuple[str, str, str], Result] = {}
+    for line in lines:
+        record: dict[str, Any] = json.loads(line)  # Any: JSON
+        if "suite" in record:
+            result = _result(record)
+            results[result.suite, result.model, result.tool] = result
+        else:
+            machine = Machine(**record)
+    if machine is None:
+        raise ValueError("no line says on which machine these results were measured")
+    return Session(machine, results)
+
+
+def read(paths: Iterable[Path]) -> Session:
+    return parse(line for path in paths for line in path.read_text(encoding="utf-8").splitlines())
+
+
+def _result(record: dict[str, Any]) -> Result:
+    record["runs"] = [Cost(**run) for run in record["runs"]]
+    record["check"] = Check(**record["check"])
+    return Result(**{f.name: record[f.name] for f in fields(Result)})

@@ -1,0 +1,187 @@
+"""Measure whole commands, ours and the peers', against the bars: `python -m benchmarks.run --all`.
+
+Runs of one model are interleaved (A B C A B C ...), so that ratios survive a machine whose speed drifts. This process
+stays small on purpose (see `measure`): models, environments and checks are made by other processes.
+"""
+
+import argparse
+import datetime as dt
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from benchmarks.catalogue import SUITES, model_path
+from benchmarks.measure import Cost, measure
+from benchmarks.peers import DEFAULT_CACHE, ENVIRONMENTS, ROOT, TOOLS, Tool, applies
+from benchmarks.report import render
+from benchmarks.results import Check, Machine, Result, parse, write_line
+
+TIMEOUT_S = 900.0
+SLOW_CPU_S = 60.0
+"""A command that took longer is not run again."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Exit code 1 if one of our own commands failed; bars that are missed are printed, not counted."""
+    options = _options(argv)
+    cache: Path = options.cache.resolve()
+    path: Path = options.output or cache / f"results-{dt.date.today().isoformat()}.jsonl"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if options.peers:
+        names = ("onnx-tools", "onnx2coreml") if "coreml" in options.suite else ("onnx-tools",)
+        _module("benchmarks.peers", "--cache", str(cache), *names)
+    start = path.stat().st_size if path.exists() else 0
+    write_line(path, describe_machine(path.parent))
+    failed = 0
+    for suite in options.suite:
+        for model in (m for m in SUITES[suite] if not options.models or m in options.models):
+            _module("benchmarks.models", "--cache", str(cache), model)
+            tools = [t for t in TOOLS[suite] if (options.peers or t.is_ours) and applies(t, suite, model)]
+            for result in _measure_model(suite, model, tools, cache, options.runs, options.check):
+                write_line(path, result)
+                print(_line(result), flush=True)
+                failed += result.tool == "cincel" and not result.done
+    print(f"\n{path}\n")
+    print(render(parse(path.read_bytes()[start:].decode().splitlines())))
+    return 1 if failed else 0
+
+
+def _options(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--all", action="store_true", help="every suite")
+    parser.add_argument("--suite", action="append", choices=tuple(SUITES), default=[])
+    parser.add_argument("--models", nargs="+", metavar="NAME", help="only these")
+    parser.add_argument("--runs", type=int, default=3, help="of each command on each model (default 3)")
+    parser.add_argument("--peers", action=argparse.BooleanOptionalAction, default=True, help="measure the peers too")
+    parser.add_argument("--check", action=argparse.BooleanOptionalAction, default=True, help="execute the artifacts")
+    parser.add_argument("--cache", type=Path, default=DEFAULT_CACHE, help="models, environments, results")
+    parser.add_argument("--output", type=Path, help="JSON lines to append to (default: in the cache, by date)")
+    options = parser.parse_args(argv)
+    if not options.all and not options.suite:
+        parser.error("say --all or --suite")
+    if options.all:
+        options.suite = list(SUITES)
+    return options
+
+
+def _measure_model(
+    suite: str, model: str, tools: Sequence[Tool], cache: Path, runs: int, check: bool
+) -> Iterator[Result]:
+    source = model_path(cache, model).resolve()
+    with tempfile.TemporaryDirectory(dir=cache) as folder:
+        out = Path(folder)
+        found = {tool: _first_run(suite, model, tool, source, out, cache) for tool in tools}
+        for _ in range(runs - 1):
+            for tool, result in found.items():
+                if result.done and result.cpu_s < SLOW_CPU_S:
+                    given = _prepared(source, cache) if result.prepared else source
+                    result.runs.append(_run(tool, given, out, cache))
+        for tool, result in found.items():
+            artifact = out / tool.name / tool.artifact
+            yield replace(result, check=_check(source, artifact)) if check and result.done else result
+
+
+def _first_run(suite: str, model: str, tool: Tool, source: Path, out: Path, cache: Path) -> Result:
+    """One run, which for a peer that refuses the model is one on a prepared copy of it."""
+    sources = [source]
+    if not tool.is_ours and suite == "coreml":
+        sources.append(_prepared(source, cache))
+    for given in sources:
+        cost = _run(tool, given, out, cache)
+        if cost.exit_code == 0:
+            break
+    folder = out / tool.name
+    size = sum(f.stat().st_size for f in folder.rglob("*") if f.is_file() and f.name != "log.txt")
+    error = None if cost.exit_code == 0 else _reason(folder / "log.txt", cost)
+    weights = source.with_name(source.name + ".data")
+    bytes_in = source.stat().st_size + (weights.stat().st_size if weights.exists() else 0)
+    return Result(suite, model, tool.name, [cost], bytes_in, size, prepared=given != source, error=error)
+
+
+def _run(tool: Tool, source: Path, out: Path, cache: Path) -> Cost:
+    folder = out / tool.name
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    return measure(tool.command(source, folder, cache), folder / "log.txt", TIMEOUT_S, cwd=ROOT)
+
+
+def _reason(log: Path, cost: Cost) -> str:
+    """The line of the log that says most about why the command failed."""
+    if cost.exit_code is None:
+        return f"stopped after {cost.wall_s:.0f} s"
+    lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
+    telling = [line for line in lines if any(word in line for word in ("rror", "not supported", "node(s)"))]
+    return (telling or lines or ["no message"])[-1][:120]
+
+
+def _prepared(source: Path, cache: Path) -> Path:
+    path = cache / "models" / "prepared" / source.name
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _module("benchmarks.prepare", str(source), str(path))
+    return path
+
+
+def _check(source: Path, artifact: Path) -> Check:
+    text = _module("benchmarks.check", str(source), str(artifact), must=False)
+    return Check(**json.loads(text)) if text else Check(error="the check itself failed")
+
+
+def _module(name: str, *arguments: str, must: bool = True) -> str:
+    """Standard output of a module of this package run in a process of its own."""
+    argv = [sys.executable, "-m", name, *arguments]
+    done = subprocess.run(argv, cwd=ROOT, check=must, stdout=subprocess.PIPE, text=True)
+    return done.stdout if done.returncode == 0 else ""
+
+
+def describe_machine(folder: Path) -> Machine:
+    """This machine, and the versions on both sides."""
+    cost = measure([sys.executable, "-c", "import numpy"], folder / "floor.log", TIMEOUT_S)
+    (folder / "floor.log").unlink()
+    ours = {name: _version(name) for name in ("cincel", "onnx", "onnxruntime", "numpy", "coremltools", "protobuf")}
+    pins = dict(pin.split("==") for pins in ENVIRONMENTS.values() for pin in pins)
+    return Machine(
+        date=dt.date.today().isoformat(),
+        system=f"{platform.system()} {platform.release()} {platform.machine()}",
+        processor=_processor(),
+        cores=os.cpu_count() or 1,
+        memory=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        python=platform.python_version(),
+        versions={**pins, **ours},
+        load=round(os.getloadavg()[0], 1),
+        floor_rss=cost.peak_rss,
+    )
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def _processor() -> str:
+    information = Path("/proc/cpuinfo")
+    lines = information.read_text().splitlines() if information.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor()
+
+
+def _line(result: Result) -> str:
+    nodes = "" if result.check.nodes is None else f"{result.check.nodes} nodes"
+    quality = "" if result.check.psnr_db is None else f"{result.check.psnr_db:.0f} dB"
+    note = result.error or result.check.error or ("prepared copy" if result.prepared else "")
+    cost = f"{result.cpu_s:8.2f} s {result.peak_rss / 1e6:7.0f} MB"
+    return f"{result.suite:8} {result.model:24} {result.tool:12} {cost}  {nodes:>12} {quality:>8}  {note}".rstrip()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,106 @@
+"""Values of command-line options, from text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import PurePath
+from typing import TYPE_CHECKING
+
+from compiler.errors import UsageError
+
+if TYPE_CHECKING:
+    from compiler.tensor import Array
+
+
+def parse_shapes(texts: Sequence[str]) -> dict[str, tuple[int, ...]]:
+    """`NAME=1x3x224x224` by name; the name may hold `=`."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    for text in texts:
+        name, _, dims = text.rpartition("=")
+        numbers = dims.lower().replace(",", "x").split("x")
+        if not name or not all(n.isascii() and n.isdecimal() and len(n) < 20 for n in numbers):
+            raise UsageError(f"--input {text!r} is not NAME=SHAPE", hint="for example --input image=1x3x224x224")
+        if name in shapes:
+            raise UsageError(f"--input gives the shape of {name!r} twice")
+        shapes[name] = tuple(map(int, numbers))
+    return shapes
+
+
+def parse_frozen(texts: Sequence[str]) -> dict[str, Array]:
+    """`NAME=VALUE` or `NAME=@FILE.npy` by name, as arrays; the name may hold `=`."""
+    frozen: dict[str, Array] = {}
+    for text in texts:
+        name, file, value = text.partition("=@")
+        if not file:
+            name, _, value = text.rpartition("=")
+        if not name or not value:
+            hint = "for example --freeze sr=16000 or --freeze table=@table.npy"
+            raise UsageError(f"--freeze {text!r} is not NAME=VALUE", hint=hint)
+        if name in frozen:
+            raise UsageError(f"--freeze gives the value of {name!r} twice")
+        frozen[name] = _array_of_file(value) if file else _array_of_text(text, value)
+    return frozen
+
+
+def load_arrays(path: str | None) -> dict[str, Array] | None:
+    """The arrays of an .npz file by name, for --verify-data; None if there is no path."""
+    if path is None:
+        return None
+    import zipfile  # not needed to answer --help
+
+    import numpy as np
+
+    try:
+        with np.load(path, allow_pickle=False) as data:
+            return {name: data[name] for name in data.files}
+    except (ValueError, OSError, EOFError, AttributeError, TypeError, zipfile.BadZipFile) as e:
+        reason = _reason(e, "it is not an .npz file of plain arrays")
+        hint = "save it with numpy.savez(path, NAME=array, ...)"
+        raise UsageError(f"--verify-data {path!r} cannot be read: {reason}", hint=hint) from None
+
+
+def default_output(model: str, target: str, suffix: str) -> str:
+    """The model's name with the target's suffix, in the working folder; never the name of an ONNX model itself."""
+    stem = PurePath(model).stem
+    return f"{stem}.{target}{suffix}" if suffix == ".onnx" else f"{stem}{suffix}"
+
+
+def _array_of_file(path: str) -> Array:
+    import numpy as np  # not needed to answer --help
+
+    try:
+        array = np.load(path, allow_pickle=False)
+    except (ValueError, OSError, EOFError) as e:
+        reason = _reason(e, "it is not an .npy file of a plain array")
+        raise UsageError(f"--freeze: {path!r} cannot be read: {reason}") from None
+    if not isinstance(array, np.ndarray):
+        raise UsageError(f"--freeze: {path!r} holds several arrays", hint="save one with numpy.save(path, array)")
+    return array
+
+
+def _array_of_text(text: str, value: str) -> Array:
+    import numpy as np  # not needed to answer --help
+
+    try:
+        numbers = [_number(v) for v in value.split(",")]
+        array = np.array(numbers if len(numbers) > 1 else numbers[0])
+    except (ValueError, OverflowError):
+        array = np.array(None)
+    if array.dtype.kind not in "biuf":
+        hint = "numbers with commas, true, false, or @FILE.npy"
+        raise UsageError(f"--freeze {text!r}: {value!r} is not a value", hint=hint)
+    return array
+
+
+def _number(text: str) -> int | float | bool:
+    if text.strip().lower() in ("true", "false"):
+        return text.strip().lower() == "true"
+    try:
+        return int(text)
+    except ValueError:
+        return float(text)
+
+
+def _reason(error: Exception, otherwise: str) -> str:
+    """The system's own words, or ours where the library's mean little to its user."""
+    return error.strerror.lower() if isinstance(error, OSError) and error.strerror else otherwise

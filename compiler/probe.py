@@ -1,0 +1,66 @@
+"""Every intermediate value of a graph on given inputs, and which layer of an artifact loses the most accuracy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from compiler.compare import IDENTICAL_DB, compare
+from compiler.graph import Graph, Node, Value
+from compiler.oracle import run_graph
+from compiler.subgraph import extract
+from compiler.tensor import Array
+
+
+class Loss(NamedTuple):
+    """A layer whose result is further from the reference than its operands: PSNR in dB before and after it."""
+
+    node: Node
+    operands_db: float
+    result_db: float
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values for --json."""
+        return {
+            "op": self.node.op.name,
+            "origin": sorted(self.node.origin),
+            "operands_psnr_db": round(self.operands_db, 1),
+            "psnr_db": round(self.result_db, 1),
+        }
+
+    def __str__(self) -> str:
+        where = ", ".join(sorted(self.node.origin)[:2]) or self.node.output.name
+        return f"{self.node.op.name} at {where}: {self.operands_db:.1f} dB before, {self.result_db:.1f} dB after"
+
+
+def intermediate_values(graph: Graph, inputs: Mapping[str, Array]) -> dict[Value, Array]:
+    """What ONNX Runtime computes for every value that some layer reads or the graph gives."""
+    values = [v for n in graph.nodes for v in n.outputs if v.is_read]
+    found = {v: np.asarray(inputs[v.name]) for v in graph.inputs}
+    if values:
+        cut, leaves = extract(values, set(graph.nodes))
+        results = run_graph(cut, {f"in{i}": found[leaf] for i, leaf in enumerate(leaves)})
+        found.update((v, results[f"out{i}"]) for i, v in enumerate(values))
+    return found
+
+
+def rank_losses(
+    graph: Graph, reference: Mapping[Value, Array], measured: Mapping[Value, Array], most: int = 5
+) -> list[Loss]:
+    """The layers that lose the most, worst first. `measured` may lack values that the artifact has no tensor for."""
+    db: dict[Value, float] = {}
+    losses = []
+    for node in graph.nodes:
+        before = min((db[v] for v in node.inputs if v is not None and v in db), default=IDENTICAL_DB)
+        for v in node.outputs:
+            if v in measured and v in reference and v.type.dtype.is_float:
+                db[v] = compare(v.name, reference[v], measured[v].reshape(reference[v].shape)).psnr_db
+            else:
+                db[v] = before
+        after = min(db[v] for v in node.outputs)
+        if after < before:
+            losses.append(Loss(node, before, after))
+    losses.sort(key=lambda loss: loss.result_db - min(loss.operands_db, 200.0))
+    return losses[:most]

@@ -1,0 +1,92 @@
+"""Renders the generated pages of docs/: operations, passes, what each target runs, and (with --models) measured models.
+
+python docs/build.py            # everything that is derived from the code; a test keeps it current
+python docs/build.py --models   # also compiles every model of the project and the onnx package: minutes
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent
+sys.path.insert(0, str(ROOT.parent))
+
+import compiler.importers  # noqa: E402  # registers the importers
+import compiler.ops  # noqa: E402, F401  # registers the operations
+import passes  # noqa: E402, F401  # registers the passes
+from compiler.importers.registry import IMPORTERS  # noqa: E402
+from compiler.op import FROM_ONNX, OPS  # noqa: E402
+from compiler.pass_base import PASSES, PIPELINES  # noqa: E402
+from targets.coreml.lower import TABLE  # noqa: E402
+
+GENERATED = "<!-- Written by docs/build.py; change the code it describes instead. -->"
+
+
+def first_sentence(doc: str | None) -> str:
+    """The first sentence of a docstring, on one line and safe inside a table."""
+    text = " ".join((doc or "").split("\n\n")[0].split())
+    return text.replace("|", "\\|")
+
+
+def table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> list[str]:
+    """A markdown table."""
+    return ["| " + " | ".join(cells) + " |" for cells in (head, ("---",) * len(head), *rows)]
+
+
+def operations() -> str:
+    """Every operation with its ONNX operator and meaning, then the ONNX operators that become others."""
+    rows = [(f"`{name}`", op.onnx, first_sentence(op.__doc__)) for name, op in sorted(OPS.items())]
+    others = sorted(set(IMPORTERS) - set(FROM_ONNX))
+    lines = [GENERATED, "# Operations", "", f"{len(OPS)} operations; the text form uses these names.", ""]
+    lines += table(("operation", "ONNX", "meaning"), rows)
+    lines += [
+        "",
+        "ONNX operators that are read as other operations: " + ", ".join(others) + "; and `If`, `Loop`, `Scan`",
+        "where they are decided at compile time.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def pass_index() -> str:
+    """Every pass with its error class, and the pipelines."""
+    rows = []
+    for name, cls in sorted(PASSES.items()):
+        if not cls.__module__.startswith("passes."):
+            continue
+        stem = cls.__module__.rpartition(".")[2]
+        doc = sys.modules[cls.__module__].__doc__
+        rows.append((f"[{name}]({stem}.md)", cls.error_class.value, first_sentence(doc)))
+    lines = [GENERATED, "# Passes", ""]
+    lines += table(("pass", "error class", "what it does"), rows)
+    lines += ["", "## Pipelines", ""]
+    lines += [f"- `{name}`: {', '.join(f'`{step}`' for step in steps)}" for name, steps in PIPELINES.items()]
+    return "\n".join(lines) + "\n"
+
+
+def ane_operations() -> str:
+    """What the Core ML target runs, and what it needs."""
+    supported = TABLE.support()
+    missing = sorted(set(OPS) - {name for name, _ in supported})
+    lines = [GENERATED, "# Operations of target `ane`", ""]
+    lines += table(("operation", "needs"), [(f"`{name}`", needs) for name, needs in supported])
+    lines += ["", "No lowering: " + ", ".join(f"`{name}`" for name in missing) + "."]
+    return "\n".join(lines) + "\n"
+
+
+PAGES = {"operations.md": operations, "passes/README.md": pass_index, "targets/ane-operations.md": ane_operations}
+
+
+def main() -> None:
+    """Write the pages."""
+    for name, page in PAGES.items():
+        (ROOT / name).write_text(page(), encoding="utf-8")
+        print(f"wrote docs/{name}")
+    if "--models" in sys.argv[1:]:
+        from model_tables import write_models  # beside this file; compiles models
+
+        write_models(ROOT / "models.md")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,80 @@
+"""Every pass keeps its promises: each rule on graphs grown from its own pattern, each pass on random graphs."""
+
+from __future__ import annotations
+
+import pkgutil
+from importlib import import_module
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+from hypothesis import assume, given, settings
+
+import passes
+from compiler.graph import Graph
+from compiler.pass_base import PASSES, Pass, RewritePass
+from compiler.rewrite import Rule
+from tests.harness import check
+from tests.strategies import graphs, grown, seeds
+
+for module in pkgutil.iter_modules(passes.__path__):
+    import_module(f"passes.{module.name}")
+
+# Rules whose pattern says too little for an instance to be grown from it, and where they are tried instead.
+HARD_TO_GROW = {
+    ("fold-pad", "pool"): "needs a pool whose mode and count_include_pad suit the value: tests/passes/test_fold_pad.py",
+    (
+        "fuse-pixel-shuffle",
+        "shuffle",
+    ): "needs two reshapes that undo each other: tests/passes/test_fuse_pixel_shuffle.py",
+}
+ENOUGH = 3  # firings that show a rule at work
+ATTEMPTS = 800  # graphs that may be grown for them
+
+
+class Case(NamedTuple):
+    """One rule of one pass."""
+
+    owner: RewritePass
+    rule: Rule
+
+
+def all_passes() -> list[Pass]:
+    """An instance of each pass of the project, with its default options."""
+    return [cls() for cls in PASSES.values() if cls.__module__.startswith("passes.")]
+
+
+def cases() -> list[Case]:
+    """All rules of all passes."""
+    return [Case(p, rule) for p in all_passes() if isinstance(p, RewritePass) for rule in p.rules()]
+
+
+def label(case: Case) -> str:
+    return f"{case.owner.pass_name()}-{case.rule.label}"
+
+
+@pytest.mark.parametrize("case", cases(), ids=label)
+def test_each_rule_keeps_its_promises_on_graphs_grown_from_its_pattern(case: Case) -> None:
+    fired = tried = 0
+    hard = (case.owner.pass_name(), case.rule.label) in HARD_TO_GROW
+    for seed in range(10 if hard else ATTEMPTS):
+        rng = np.random.default_rng(seed)
+        graph = grown(rng, case.rule.find)
+        if graph is not None:
+            tried += 1
+            fired += bool(check(case.owner, graph, rng).fired)
+        if tried >= 25 and fired >= ENOUGH:
+            break
+    assert hard or fired >= ENOUGH, f"of {tried} graphs grown from the pattern the rule fired on {fired}"
+
+
+def test_rules_that_are_hard_to_grow_exist() -> None:
+    assert set(HARD_TO_GROW) <= {(c.owner.pass_name(), c.rule.label) for c in cases()}
+
+
+@pytest.mark.parametrize("p", all_passes(), ids=str)
+@settings(max_examples=20)
+@given(graph=graphs(8), seed=seeds())
+def test_each_pass_keeps_its_promises_on_random_graphs(p: Pass, graph: Graph, seed: int) -> None:
+    assume(all(condition.holds(graph) for condition in p.requires))
+    check(p, graph, np.random.default_rng(seed))

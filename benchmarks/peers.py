@@ -4,6 +4,7 @@
 """
 
 import argparse
+import shutil
 import subprocess
 import sys
 import venv
@@ -119,9 +120,13 @@ def ensure_environment(cache: Path, name: str) -> Path:
     python = environment_bin(cache, name) / "python"
     if not python.exists():
         print(f"creating {home}", file=sys.stderr)
-        venv.create(home, with_pip=True)
         pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-        subprocess.run([*pip, *ENVIRONMENTS[name]], check=True)
+        try:
+            venv.create(home, with_pip=True)
+            subprocess.run([*pip, *ENVIRONMENTS[name]], check=True)
+        except BaseException:  # an interrupt too must not leave half an environment behind
+            shutil.rmtree(home, ignore_errors=True)
+            raise
     return python
 
 

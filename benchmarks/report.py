@@ -39,39 +39,47 @@ def render(session: Session) -> str:
 def _summary(session: Session) -> str:
     rows = []
 
-    def bar(text: str, verdicts: Sequence[Verdict], shown: Callable[[float], str]) -> None:
+    def bar(text: str, verdicts: Sequence[Verdict], shown: Callable[[Verdict], str]) -> None:
         judged = [v for v in verdicts if v.holds is not None]
-        measured = [v for v in judged if v.value is not None]
-        worst = max(measured, key=lambda v: (v.value or 0) / (v.bar or 1), default=None)
+        worst = max(
+            (v for v in judged if v.value is not None), key=lambda v: (v.value or 0) / (v.bar or 1), default=None
+        )
         if judged:
             met = sum(bool(v.holds) for v in judged)
-            detail = f"{shown(worst.value or 0)} ({worst.model})" if worst else "not measured"
+            detail = f"{shown(worst)} ({worst.model})" if worst else "not measured"
             rows.append([text, f"{met} of {len(judged)}", detail])
 
     if session.models("onnx"):
         cpu = scores.cpu_verdicts(session, "onnx")
-        bar(f"ONNX: CPU at most {BARS.onnx_cpu_ratio} x the fastest peer", cpu, "{:.2f} x".format)
+        bar(f"ONNX: CPU at most {BARS.onnx_cpu_ratio} x the fastest peer", cpu, _times)
         ratios = [v.value for v in cpu if v.value is not None]
         if ratios:
             mean = Verdict("all models", scores.geomean(ratios), BARS.onnx_cpu_geomean)
-            bar(f"ONNX: geometric mean of these at most {BARS.onnx_cpu_geomean}", [mean], "{:.2f} x".format)
-        bar("ONNX: nodes no more than the best peer", scores.node_verdicts(session), "{:.0f} nodes".format)
+            bar(f"ONNX: geometric mean of these at most {BARS.onnx_cpu_geomean}", [mean], _times)
+        bar(
+            "ONNX: nodes no more than the best peer",
+            scores.node_verdicts(session),
+            lambda v: f"{v.value} nodes, the peer {v.bar}",
+        )
         text = f"ONNX: peak memory at most {BARS.onnx_rss_per_file:.0f} x the file"
-        bar(text, scores.memory_verdicts(session), "{:.1f} x".format)
-        floor = session.machine.floor_rss
-        bar(f"{text}, above an idle interpreter", scores.memory_verdicts(session, floor), "{:.1f} x".format)
+        bar(text, scores.memory_verdicts(session), _times)
+        bar(f"{text}, above an idle interpreter", scores.memory_verdicts(session, session.machine.floor_rss), _times)
     if session.models("coreml"):
         verdicts = scores.cpu_verdicts(session, "coreml")
-        bar(f"Core ML: CPU at most {BARS.coreml_cpu_ratio} x the better peer", verdicts, "{:.2f} x".format)
+        bar(f"Core ML: CPU at most {BARS.coreml_cpu_ratio} x the better peer", verdicts, _times)
     if session.models("scaling"):
         seconds, growth = scores.scaling_verdicts(session)
         limits = " / ".join(f"{s:g}" for s in BARS.scaling_cpu_s)
-        bar(f"Scaling: 1,000 / 10,000 / 100,000 nodes in {limits} CPU seconds", seconds, "{:.2f} s".format)
-        bar(f"Scaling: ten times the nodes in at most {BARS.scaling_decade:g} x the time", growth, "{:.1f} x".format)
+        bar(f"Scaling: 1,000 / 10,000 / 100,000 nodes in {limits} CPU seconds", seconds, lambda v: f"{v.value:.2f} s")
+        bar(f"Scaling: ten times the nodes in at most {BARS.scaling_decade:g} x the time", growth, _times)
     if session.models("decoder"):
         text = f"Decoder: peak memory at most {BARS.decoder_rss / MB:.0f} MB"
-        bar(text, [scores.decoder_verdict(session)], lambda v: f"{v / MB:.0f} MB")
+        bar(text, [scores.decoder_verdict(session)], lambda v: f"{(v.value or 0) / MB:.0f} MB")
     return table(["bar", "met", "nearest to the bar, or furthest over it"], rows)
+
+
+def _times(verdict: Verdict) -> str:
+    return f"{verdict.value:.2f} x"
 
 
 def _tools(suite: str) -> list[str]:
@@ -214,8 +222,10 @@ def _machine(session: Session) -> str:
     versions = ", ".join(f"{name} {number}" for name, number in sorted(m.versions.items()))
     where = f"{m.date}; {m.processor}, {m.cores} cores, {m.memory / 1e9:.0f} GB; {m.system}; Python {m.python}."
     state = f"Load average at the start {m.load}. An idle interpreter with numpy peaks at {m.floor_rss / MB:.0f} MB."
-    how = {(tool.name, tool.note): suite for suite, tools in reversed(TOOLS.items()) for tool in tools}
-    notes = "\n".join(f"- {name} ({suite}): {note}" for (name, note), suite in reversed(how.items()))
+    how: dict[tuple[str, str], str] = {}
+    for suite, tool in ((suite, tool) for suite, tools in TOOLS.items() for tool in tools):
+        how.setdefault((tool.name, tool.note), suite)
+    notes = "\n".join(f"- {name} ({suite}): {note}" for (name, note), suite in how.items())
     return "\n\n".join(["## Where and with what", f"{where} {state}", f"{versions}.", notes])
 
 

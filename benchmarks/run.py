@@ -117,7 +117,9 @@ def _reason(log: Path, cost: Cost) -> str:
     """The line of the log that says most about why the command failed."""
     if cost.exit_code is None:
         return f"stopped after {cost.wall_s:.0f} s"
-    lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
+    text = log.read_text(errors="replace").replace(str(ROOT), ".")
+    stripped = (line.strip() for line in text.splitlines())
+    lines = [line for line in stripped if line and not line.startswith("hint:")]
     telling = [line for line in lines if any(word in line for word in ("rror", "not supported", "node(s)"))]
     return (telling or lines or ["no message"])[-1][:120]
 

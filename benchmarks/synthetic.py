@@ -33,7 +33,7 @@ class _Blocks:
         """|c x + a| with c near one: Mul, Add, Abs."""
         add, constant = self.graph.add, self.graph.constant
         sign = 1 - 2 * (index % 2)
-        y = add("Mul", x, constant([1 + sign * 1e-6 * index]))
+        y = add("Mul", x, constant([1 + sign * 1e-6 * (index + 1)]))
         return add("Abs", add("Add", y, constant([-0.3 - 1e-6 * index])))
 
     def conv(self, x: str, index: int) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import os
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,16 +11,18 @@ from typing import Any
 
 import numpy as np
 
-import passes  # noqa: F401  # registers passes and pipelines
+import passes as _passes  # noqa: F401  # registers passes and pipelines
 from compiler.bisect import Culprit, bisect
-from compiler.compare import Comparison, compare_all
+from compiler.compare import compare_all
 from compiler.errors import UsageError
 from compiler.graph import Graph
 from compiler.ledger import Ledger
 from compiler.onnx_import import Imported, import_model
-from compiler.oracle import checked_inputs, input_types, open_session, run_graph, run_session, seeded_inputs
-from compiler.pass_base import Step
-from compiler.pass_manager import Dump, PassManager
+from compiler.onnx_inputs import Shapes
+from compiler.oracle import Reference, reference_run, run_graph
+from compiler.pass_base import Fixpoint, Step
+from compiler.pass_manager import PassManager
+from compiler.probe import output_peaks
 from compiler.report import Report, measure
 from compiler.rewrite_check import RewriteChecker
 from compiler.target import Artifact, Target, make_target
@@ -30,7 +31,9 @@ from targets import find_target
 
 __all__ = ["Compiled", "PassManager", "compile_model", "find_culprit", "load"]
 VERIFY = ("off", "final", "each")
-Shapes = Mapping[str, Sequence[int]]
+STAGES = 5  # steps besides the passes: import, reference, lower, emit, run
+Dump = Callable[[int, str, Graph], None]  # told a number, the name of a stage, and the graph after it
+Progress = Callable[[str, int], None]  # told the name of a step, and how many steps there are about
 
 
 def load(source: object, *, inputs: Shapes | None = None, freeze: Mapping[str, Array] | None = None) -> Graph:
@@ -41,19 +44,24 @@ def load(source: object, *, inputs: Shapes | None = None, freeze: Mapping[str, A
 
     Raises OnnxError, ShapeError or UsageError with one sentence on what is wrong.
     """
-    return import_model(source, inputs, freeze).graph
+    with _undisturbed():
+        return import_model(source, inputs, freeze).graph
 
 
 class Compiled:
-    """The result of a compilation: the artifact on disk, the report, and `run`."""
+    """The result of a compilation: the artifact on disk, the report, the final graph, and `run`.
 
-    def __init__(
-        self, artifact: Artifact, report: Report, graph: Graph, folder: tempfile.TemporaryDirectory[str] | None
-    ) -> None:
+    An artifact that was given no path lives in a temporary folder, as long as this object.
+    """
+
+    def __init__(self, artifact: Artifact, report: Report, graph: Graph, folder: Path | None) -> None:
         self.artifact = artifact
         self.report = report
         self.graph = graph
-        self._folder = folder  # removes the artifact with this object, if no output path was given
+        if folder is not None:
+            import weakref  # for artifacts without a path only
+
+            weakref.finalize(self, _remove, folder)
 
     @property
     def path(self) -> Path:
@@ -70,7 +78,7 @@ class Compiled:
 
 def compile_model(
     source: object,
-    target: str = "ane",
+    target: str | Target = "ane",
     output: str | os.PathLike[str] | None = None,
     *,
     passes: str | Sequence[Step] | None = None,
@@ -82,7 +90,7 @@ def compile_model(
     strict: bool = False,
     seed: int = 0,
     dump: Dump | None = None,
-    progress: Callable[[str], None] | None = None,
+    progress: Progress | None = None,
     **options: Any,
 ) -> Compiled:
     """Compile a model for a target.
@@ -92,60 +100,93 @@ def compile_model(
     verify       "off", "final" (the executed artifact against ONNX Runtime) or "each" (every rewrite too)
     verify_data  inputs to compare on, by name, instead of seeded ones
     strict       a pass that breaks its promise ends the compilation
-    options      of the target: precision, deployment_target, opset ...
+    dump         told the graph after the import and after every pass that fired
+    options      of the target, if it is named: precision, deployment_target, opset ...
 
     Raises CompileError of a kind; a measured distance beyond the target's tolerance is in the report, not raised.
     """
     if verify not in VERIFY:
         raise UsageError(f"verify is {verify!r}", hint=f"choose one of {', '.join(VERIFY)}")
-    with _no_cyclic_collection():
-        chosen = make_target(find_target(target), options)
-        manager = PassManager(chosen.pipeline() if passes is None else passes, skip=skip)
-        report = Report(target=target, model=_label(source))
-        path, folder = _destination(output, source, chosen)
-        tell = progress or (lambda _: None)
-        with report.stage("import"):
-            tell("import")
-            imported = import_model(source, inputs, freeze)
-        report.before, report.notes = measure(imported.graph), imported.notes
-        feeds: dict[str, Array] = {}
-        reference: dict[str, Array] = {}
-        if verify != "off":
-            with report.stage("reference"):
-                tell("reference run")
-                feeds, reference = reference_run(source, imported, freeze or {}, verify_data, seed)
-        checker = RewriteChecker(feeds, reference) if verify == "each" else None
-        with report.stage("passes"):
-            graph, report.ledger = manager.run(
-                imported.graph, checker=checker, strict=strict, debug=verify == "each", dump=dump, progress=tell
+    chosen = make_target(find_target(target), options) if isinstance(target, str) else target
+    manager = PassManager(chosen.pipeline() if passes is None else passes, skip=skip)
+    job = _Job(source, chosen, manager, progress)
+    with _undisturbed(), _destination(output, source, chosen) as (path, folder):
+        imported = job.read(inputs, freeze, dump)
+        reference = None if verify == "off" else job.reference(imported, verify_data, seed)
+        checker = RewriteChecker(*reference) if reference is not None and verify == "each" else None
+        artifact = job.emit(job.rewrite(imported.graph, checker, strict, dump), path, check=verify != "off")
+        if reference is not None:
+            job.compare(artifact, reference)
+        job.report.warnings = artifact.warnings
+        return Compiled(artifact, job.report, job.graph, folder)
+
+
+class _Job:
+    """One compilation, stage by stage; fills in the report."""
+
+    def __init__(self, source: object, target: Target, manager: PassManager, progress: Progress | None) -> None:
+        self.source = source
+        self.target = target
+        self.manager = manager
+        self.report = Report(target.name, _label(source))
+        self.graph = Graph()
+        self._progress = progress
+        self._total = STAGES + sum(len(s.passes) if isinstance(s, Fixpoint) else 1 for s in manager.steps)
+
+    def tell(self, step: str) -> None:
+        if self._progress is not None:
+            self._progress(step, self._total)
+
+    def read(self, inputs: Shapes | None, freeze: Mapping[str, Array] | None, dump: Dump | None) -> Imported:
+        self.tell("import")
+        with self.report.stage("import"):
+            imported = import_model(self.source, inputs, freeze)
+        self.report.before, self.report.notes = measure(imported.graph), imported.notes
+        if dump is not None:
+            dump(0, "import", imported.graph)
+        return imported
+
+    def reference(self, imported: Imported, given: Mapping[str, Array] | None, seed: int) -> Reference:
+        self.tell("reference run")
+        with self.report.stage("reference"):
+            return reference_run(self.source, imported.graph, imported.frozen, given, seed)
+
+    def rewrite(self, graph: Graph, checker: RewriteChecker | None, strict: bool, dump: Dump | None) -> Graph:
+        with self.report.stage("passes"):
+            rewritten, self.report.ledger = self.manager.run(
+                graph,
+                checker=checker,
+                strict=strict,
+                debug=checker is not None,
+                dump=None if dump is None else lambda number, p, g: dump(number, p.pass_name(), g),
+                progress=self.tell,
             )
-        with report.stage("lower"):
-            tell("lower")
-            graph = chosen.prepare(graph)
-            graph.verify()
-        report.after = measure(graph)
-        with report.stage("emit"):
-            tell("emit")
-            artifact = chosen.emit(graph, path)
-        report.artifact, report.size = artifact.path, artifact.size
-        if verify != "off":
-            with report.stage("verify"):
-                tell("run the artifact")
-                report.verification = compare_all(reference, artifact.run(feeds))
-            report.tolerance_db = chosen.tolerance_db
-        report.warnings = artifact.warnings
-        return Compiled(artifact, report, graph, folder)
+        return rewritten
 
+    def emit(self, graph: Graph, path: Path, check: bool) -> Artifact:
+        self.tell("lower")
+        with self.report.stage("lower"):
+            self.graph = self.target.prepare(graph)
+            if check:
+                self.graph.verify()
+        self.report.after = measure(self.graph)
+        self.tell("emit")
+        with self.report.stage("emit"):
+            artifact = self.target.emit(self.graph, path)
+        self.report.artifact, self.report.size = artifact.path, artifact.size
+        return artifact
 
-def reference_run(
-    source: object, imported: Imported, freeze: Mapping[str, Array], given: Mapping[str, Array] | None, seed: int
-) -> tuple[dict[str, Array], dict[str, Array]]:
-    """Inputs, and what ONNX Runtime makes of them with the original model (frozen inputs included)."""
-    types = input_types(imported.graph)
-    feeds = checked_inputs(given, types) if given is not None else seeded_inputs(types, seed)
-    session = open_session(_for_session(source))
-    fixed = {i.name: _as_declared(freeze[i.name], i) for i in session.get_inputs() if i.name in freeze}
-    return feeds, run_session(session, {**feeds, **fixed})
+    def compare(self, artifact: Artifact, reference: Reference) -> None:
+        report = self.report
+        self.tell("run the artifact")
+        with report.stage("verify"):
+            results = artifact.run(reference.inputs)
+            report.verification = compare_all(reference.outputs, results, output_peaks(self.graph))
+        report.tolerance_db = self.target.tolerance_db
+        if not report.passed:
+            self.tell("find the losses")
+            with report.stage("losses"):
+                report.losses = artifact.losses(self.graph, reference.inputs)
 
 
 def find_culprit(
@@ -159,63 +200,61 @@ def find_culprit(
     tolerance_db: float = 100.0,
 ) -> Culprit | None:
     """The first rewrite after which an output is further than `tolerance_db` from ONNX Runtime; None if none is."""
-    imported = import_model(source, inputs, freeze)
-    feeds, reference = reference_run(source, imported, freeze or {}, verify_data, seed)
+    with _undisturbed():
+        imported = import_model(source, inputs, freeze)
+        feeds, reference = reference_run(source, imported.graph, imported.frozen, verify_data, seed)
 
-    def broken(graph: Graph) -> bool:
-        return any(c.psnr_db < tolerance_db for c in compare_all(reference, run_graph(graph, feeds)))
+        def broken(graph: Graph) -> bool:
+            return any(
+                c.psnr_db < min(tolerance_db, c.limit_db) for c in compare_all(reference, run_graph(graph, feeds))
+            )
 
-    return bisect(lambda: imported.graph.clone(), manager, broken)
-
-
-def worst(verification: Sequence[Comparison]) -> Comparison | None:
-    """The output furthest from its reference."""
-    return min(verification, key=lambda c: c.psnr_db, default=None)
+        return bisect(imported.graph.clone, manager, broken)
 
 
 @contextmanager
-def _no_cyclic_collection() -> Iterator[None]:
-    """Graphs are full of cycles that live as long as the compilation; looking for garbage among them is wasted."""
+def _undisturbed() -> Iterator[None]:
+    """Without warnings of arithmetic on a model's own numbers, and without cyclic garbage collection: graphs are full
+    of cycles that live as long as the compilation."""
     enabled = gc.isenabled()
     gc.disable()
     try:
-        yield
+        with np.errstate(all="ignore"):
+            yield
     finally:
         if enabled:
             gc.enable()
 
 
+@contextmanager
 def _destination(
     output: str | os.PathLike[str] | None, source: object, target: Target
-) -> tuple[Path, tempfile.TemporaryDirectory[str] | None]:
+) -> Iterator[tuple[Path, Path | None]]:
+    """The path of the artifact, and the temporary folder around it if none was given, removed if anything fails."""
     if output is not None:
-        path = Path(output)
-        if not path.parent.is_dir():
-            raise UsageError(f"the folder {str(path.parent)!r} of the output does not exist", hint="create it first")
-        return path, None
-    folder = tempfile.TemporaryDirectory(prefix="cincel-")
-    return Path(folder.name) / (Path(_label(source)).stem + target.suffix), folder
+        yield _checked(Path(output)), None
+        return
+    import tempfile  # for artifacts without a path only
+
+    folder = Path(tempfile.mkdtemp(prefix="cincel-"))
+    try:
+        yield folder / (Path(_label(source)).stem + target.suffix), folder
+    except BaseException:
+        _remove(folder)
+        raise
+
+
+def _checked(path: Path) -> Path:
+    if not path.parent.is_dir():
+        raise UsageError(f"the folder {str(path.parent)!r} of the output does not exist", hint="create it first")
+    return path
+
+
+def _remove(folder: Path) -> None:
+    import shutil  # for artifacts without a path only
+
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _label(source: object) -> str:
     return os.fspath(source) if isinstance(source, str | os.PathLike) else "model"
-
-
-def _for_session(source: object) -> bytes | str | os.PathLike[str]:
-    """A form of the source that ONNX Runtime opens."""
-    if isinstance(source, bytes | str | os.PathLike):
-        return source
-    if type(source).__module__.partition(".")[0] == "onnx_graphsurgeon":
-        import onnx_graphsurgeon  # heavy; its user has it loaded
-
-        source = onnx_graphsurgeon.export_onnx(source)
-    serialized: bytes = source.SerializeToString()  # type: ignore[attr-defined]  # read_model accepted it: a ModelProto
-    return serialized
-
-
-def _as_declared(data: Array, info: Any) -> Array:  # Any: onnxruntime's NodeArg
-    kind = {"tensor(float)": "float32", "tensor(double)": "float64", "tensor(float16)": "float16"}.get(info.type)
-    kind = kind or info.type.removeprefix("tensor(").removesuffix(")")
-    array = np.asarray(data).astype(kind)
-    dims = info.shape
-    return array.reshape([1] * len(dims)) if array.ndim == 0 and dims else array

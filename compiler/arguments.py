@@ -74,6 +74,7 @@ def _array_of_file(path: str) -> Array:
         reason = _reason(e, "it is not an .npy file of a plain array")
         raise UsageError(f"--freeze: {path!r} cannot be read: {reason}") from None
     if not isinstance(array, np.ndarray):
+        array.close()
         raise UsageError(f"--freeze: {path!r} holds several arrays", hint="save one with numpy.save(path, array)")
     return array
 

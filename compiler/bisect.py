@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from compiler.errors import VerificationError
+from compiler.errors import UsageError, VerificationError
 from compiler.graph import Graph
 from compiler.ledger import APPLIED, Entry
 from compiler.onnx_export import save_model
@@ -49,6 +49,17 @@ def bisect(fresh: Callable[[], Graph], manager: PassManager, broken: Callable[[G
     before, leaves = extract(firing.old, set(firing.erased))
     after, _ = extract(firing.new, set(firing.added), leaves=leaves)
     return Culprit(bad, entry, before, after)
+
+
+def reproducer_path(model: str, output: str | None) -> Path:
+    """Where the reproducer goes: `output` with the suffix .onnx, or a file named after the model in this folder.
+
+    Raises UsageError if there is no such folder.
+    """
+    path = Path(output).with_suffix(".onnx") if output else Path(f"{Path(model).stem}.bisect.onnx")
+    if not path.parent.is_dir():
+        raise UsageError(f"the folder {str(path.parent)!r} does not exist", hint="create it first")
+    return path
 
 
 def write_reproducer(culprit: Culprit, path: Path) -> list[Path]:

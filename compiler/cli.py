@@ -6,7 +6,7 @@ import argparse
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 from compiler.arguments import default_output, load_arrays, parse_frozen, parse_shapes
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 TARGETS = ("ane", "onnx")
 OPTIONS = ("precision", "deployment_target", "image", "opset", "external")  # handed to the target, which checks them
 VERIFICATION_FAILED = 3
-INTERNAL_ERROR = 70  # EX_SOFTWARE: a defect of this program, not of the model
 INTERRUPTED = 130
 
 
@@ -128,16 +127,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code (0 done, 1 cannot compile, 2 usage, 3 verification failed)."""
     words = sys.argv[1:] if argv is None else list(argv)
     _open_streams()
-    debug, as_json = "--debug" in words, "--json" in words
     try:
         args = build_parser().parse_args(words)
         return run_bisect(args) if args.bisect else run_compile(args)
+    except SystemExit as e:  # --help and --version
+        _print("")
+        return int(e.code or 0)
     except KeyboardInterrupt:
-        return _fail(as_json, "interrupted", INTERRUPTED)
-    except Exception as e:  # the last line of defence: a sentence instead of a traceback
-        if debug:
-            raise
-        return _fail(as_json, *_verdict(e))
+        return _fail("--json" in words, CompileError("interrupted"), INTERRUPTED)
+    except Exception as e:  # noqa: BLE001  # the last line of defence: a sentence instead of a traceback
+        if "--debug" in words:
+            import traceback  # not needed to answer --help
+
+            traceback.print_exc()
+        error = _as_compile_error(e)
+        return _fail("--json" in words, error, error.exit_code)
 
 
 def run_compile(args: argparse.Namespace) -> int:
@@ -225,7 +229,11 @@ def progress_bar(enabled: bool) -> Iterator[Progress]:
         with live_progress() as tell:
             yield tell
     else:
-        yield lambda step, total: None
+        yield _tell_nobody
+
+
+def _tell_nobody(step: str, total: int) -> None:  # the form of Progress
+    pass
 
 
 def _finish(args: argparse.Namespace, compiled: Compiled) -> int:
@@ -235,10 +243,11 @@ def _finish(args: argparse.Namespace, compiled: Compiled) -> int:
     elif not args.quiet:
         from compiler.show import summary
 
-        _print(summary(report, sys.stdout))
+        _print(summary(report))
     if report.passed:
         return 0
-    print(f"compile: {report.failure}", file=sys.stderr)
+    with suppress(OSError):  # nobody listens
+        print(f"compile: {report.failure}", file=sys.stderr, flush=True)
     return VERIFICATION_FAILED
 
 
@@ -256,30 +265,34 @@ def _print_json(report: dict[str, Any]) -> None:
 
 
 def _print(text: str) -> None:
-    """To standard output. Nobody reading any more is no reason to fail; OSError for a full disk is."""
+    """To standard output. That nobody reads any more is no reason to fail; OSError if it cannot be written."""
     try:
         sys.stdout.write(text)
         sys.stdout.flush()
-    except BrokenPipeError:
-        sys.stdout = _nowhere()
+    except OSError as e:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or what is left would fail again at exit
+        if not isinstance(e, BrokenPipeError):
+            raise
 
 
-def _verdict(error: Exception) -> tuple[str, int]:
-    """What to tell the user, and the exit code."""
+def _as_compile_error(error: Exception) -> CompileError:
     if isinstance(error, CompileError):
-        return str(error), error.exit_code
+        return error
+    if isinstance(error, OSError) and error.strerror:
+        where = "" if error.filename is None else f": {str(error.filename)!r}"
+        return CompileError(f"the system refused: {error.strerror.lower()}{where}")
     if isinstance(error, OSError | MemoryError):
-        return f"the system refused: {str(error) or type(error).__name__}", 1
+        return CompileError(f"the system refused: {str(error) or 'there is not enough memory'}")
     what = f"internal error: {type(error).__name__}: {error}"
-    return f"{what}\n  hint: --debug shows where; please report it", INTERNAL_ERROR
+    return CompileError(what, hint="--debug shows where; please report it")
 
 
-def _fail(as_json: bool, message: str, code: int) -> int:
-    try:
-        if as_json:
-            _print_json({"error": message, "exit_code": code})
-    finally:
-        print(f"compile: {message}", file=sys.stderr)
+def _fail(as_json: bool, error: CompileError, code: int) -> int:
+    with suppress(OSError):  # nobody listens
+        print(f"compile: {error}", file=sys.stderr, flush=True)
+    if as_json:
+        with suppress(OSError):
+            _print_json({"error": error.message, "where": error.where, "hint": error.hint, "exit_code": code})
     return code
 
 
@@ -294,7 +307,7 @@ def _open_streams() -> None:
 
 
 def _nowhere() -> TextIO:
-    return open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123  # stands in for a stream of the process
+    return open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123  # stands in for a stream of the process
 
 
 def _version() -> str:

@@ -18,7 +18,8 @@ class Comparison(NamedTuple):
     """Distance of one output from its reference.
 
     max_abs   largest absolute difference; inf if special values (NaN, infinities) sit elsewhere
-    psnr_db   20 log10(max |reference| / root mean square difference), at most 400 (identical), -400 if max_abs is inf
+    psnr_db   20 log10(peak / root mean square difference), the peak being max |reference| or what the output can reach
+              (1 for a sigmoid or softmax, however small its values here); at most 400 (identical), -400 if max_abs is inf
     top1_agreement  share of rows with the largest element at the same place; None for outputs that are no classes
     limit_db  the PSNR from which the two count as the same function, rounded differently
     """
@@ -36,9 +37,10 @@ class Comparison(NamedTuple):
         return {"name": self.name, "max_abs": max_abs, "psnr_db": psnr, "top1_agreement": self.top1_agreement}
 
 
-def compare(name: str, reference: Array, result: Array) -> Comparison:
+def compare(name: str, reference: Array, result: Array, peak: float = 0.0) -> Comparison:
     """Distance of `result` from `reference`, number by number whatever the element types; the signs of zeros and the
-    payloads of NaN do not count. Shapes that differ, and text that differs, are infinitely far."""
+    payloads of NaN do not count. Shapes that differ, and text that differs, are infinitely far. `peak` is the largest
+    magnitude that the output can have, where that is known and beyond what the reference happens to reach."""
     limit = rounding_limit(reference)
     infinitely_far = Comparison(name, inf, -IDENTICAL_DB, None, limit)
     if reference.shape != result.shape:
@@ -57,14 +59,17 @@ def compare(name: str, reference: Array, result: Array) -> Comparison:
     worst = float(difference.max(initial=0.0))
     if worst == 0.0:
         return Comparison(name, 0.0, IDENTICAL_DB, top1, limit)
-    peak = float(np.abs(a, where=finite, out=np.zeros_like(a)).max())
+    peak = max(peak, float(np.abs(a, where=finite, out=np.zeros_like(a)).max()))
     return Comparison(name, worst, _psnr(peak, difference, worst), top1, limit)
 
 
-def compare_all(reference: Mapping[str, Array], result: Mapping[str, Array]) -> list[Comparison]:
+def compare_all(
+    reference: Mapping[str, Array], result: Mapping[str, Array], peaks: Mapping[str, float] | None = None
+) -> list[Comparison]:
     """Comparison of every output of `reference`, in its order; one that `result` lacks is infinitely far."""
+    known = peaks or {}
     return [
-        compare(name, array, result[name])
+        compare(name, array, result[name], known.get(name, 0.0))
         if name in result
         else Comparison(name, inf, -IDENTICAL_DB, None, rounding_limit(array))
         for name, array in reference.items()

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from compiler.errors import CompileError, GraphError, ShapeError
 from compiler.op import Op
-from compiler.tensor import Array, TensorType, type_of
+from compiler.tensor import Array, TensorType, dtype_of, type_of
 
 Origin = frozenset[str]
 NOWHERE: Origin = frozenset()
@@ -347,8 +347,8 @@ def _verify_const(v: Value) -> None:
     assert v.data is not None
     if v.data.flags.writeable:
         raise GraphError(f"constant {v!r} is writeable")
-    if v.data.shape != v.type.shape:
-        raise GraphError(f"constant {v!r} has data of shape {v.data.shape}")
+    if v.data.shape != v.type.shape or dtype_of(v.data) is not v.type.dtype:
+        raise GraphError(f"constant {v!r} has data of type {type_of(v.data)}")
 
 
 def _verify_types(node: Node) -> None:

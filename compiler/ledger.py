@@ -15,7 +15,7 @@ APPLIED, DECLINED, ROLLED_BACK = "applied", "declined", "rolled back"
 
 
 class Entry:
-    """One rewrite: which pass and pattern, what it consumed and made, and, if measured, the damage where it happened."""
+    """One rewrite: which pass and pattern, what it consumed and made, and, if measured, the damage where it is done."""
 
     __slots__ = (
         "after",

@@ -33,12 +33,21 @@ def export_model(graph: Graph, opset: int | None = None) -> tuple[ModelProto, We
 
     Raises UsageError for an opset outside 13..28, OnnxError for a layer that has no ONNX form at that opset.
     """
-    if opset is not None and not OLDEST_OPSET <= opset <= NEWEST_OPSET:
-        raise UsageError(f"opset {opset} cannot be written", hint=f"choose one from {OLDEST_OPSET} to {NEWEST_OPSET}")
-    wanted = opset or max([DEFAULT_OPSET, *(op.since for op in graph._by_op if graph.of(op))])
+    wanted = (
+        checked_opset(opset)
+        if opset is not None
+        else max([DEFAULT_OPSET, *(op.since for op in graph._by_op if graph.of(op))])
+    )
     writer = ModelWriter(graph, wanted)
     writer.write()
     return writer.model, writer.weights
+
+
+def checked_opset(opset: int) -> int:
+    """The opset, if it can be written; UsageError otherwise."""
+    if not OLDEST_OPSET <= opset <= NEWEST_OPSET:
+        raise UsageError(f"opset {opset} cannot be written", hint=f"choose one from {OLDEST_OPSET} to {NEWEST_OPSET}")
+    return opset
 
 
 def export_bytes(graph: Graph, opset: int | None = None) -> bytes:
@@ -80,8 +89,7 @@ class ModelWriter:
         model.producer_name = PRODUCER
         model.opset_import.add().version = self.opset
         model.graph.name = graph.name
-        for key, value in sorted(graph.metadata.items()):
-            model.metadata_props.add(key=key, value=value)
+        self._write_metadata()
         for v in graph.inputs:
             self._names[id(v)] = v.name
             self._used.add(v.name)
@@ -94,6 +102,16 @@ class ModelWriter:
             self._finish(len(model.graph.node), self.node("Identity", self.name(v)), [name])
         for v, name in zip(graph.outputs, graph.output_names, strict=True):
             self._describe(model.graph.output.add(), name, v.type)
+
+    def _write_metadata(self) -> None:
+        """The metadata that came from fields of a model goes back there, the rest to its entries."""
+        for key, value in sorted(self.graph.metadata.items()):
+            if key in ("doc_string", "domain"):
+                setattr(self.model, key, value)
+            elif key == "model_version" and value.isdecimal() and len(value) < 19:
+                self.model.model_version = int(value)
+            else:
+                self.model.metadata_props.add(key=key, value=value)
 
     def name(self, v: Value) -> str:
         """The unique name of a value; a constant is added to the weights when first named."""
@@ -137,13 +155,13 @@ class ModelWriter:
         return name
 
     def _reserve_outputs(self) -> list[tuple[Value, str]]:
-        """Give graph outputs their names; returns those that need an Identity (inputs, constants, second names)."""
+        """Give graph outputs their names; returns those that need an Identity: second names, and inputs by another."""
         aliases = []
         for v, name in zip(self.graph.outputs, self.graph.output_names, strict=True):
-            if v.node is None or id(v) in self._names:
+            if self._names.setdefault(id(v), name) != name:
                 aliases.append((v, name))
-            else:
-                self._names[id(v)] = name
+            elif v.data is not None:
+                self.weights.append((name, v.data))
             self._used.add(name)
         return aliases
 
@@ -228,7 +246,7 @@ def _set_sequence(a: Any, values: Sequence[Any]) -> None:
     if values and isinstance(values[0], str):
         a.type = 8
         a.strings.extend(v.encode("utf-8", "surrogateescape") for v in values)
-    elif values and isinstance(values[0], float):
+    elif any(isinstance(v, float) for v in values):
         a.type = 6
         a.floats.extend(values)
     else:

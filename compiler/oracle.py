@@ -4,19 +4,81 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from compiler.errors import UsageError, VerificationError
 from compiler.graph import Graph
 from compiler.onnx_export import export_bytes
+from compiler.onnx_file import read_model
+from compiler.onnx_reference import OnnxReference, Source, as_older, is_too_new
 from compiler.tensor import BOOL, STRING, Array, TensorType, dtype_of
-
-if TYPE_CHECKING:
-    from onnxruntime import InferenceSession
+from compiler.views import peak_bytes
 
 INDEX_LIMIT = 4  # seeded integers lie in 0..3, so that they are valid indices almost everywhere
+
+
+class Reference(NamedTuple):
+    """Inputs of a model, and what ONNX Runtime makes of them with the original file; by name."""
+
+    inputs: dict[str, Array]
+    outputs: dict[str, Array]
+
+
+def reference_run(
+    source: object, graph: Graph, frozen: Mapping[str, Array], given: Mapping[str, Array] | None, seed: int
+) -> Reference:
+    """Run the original model on the given inputs or on seeded ones.
+
+    graph   the model as it was imported
+    frozen  the inputs that became constants
+
+    Raises UsageError for inputs that do not fit it, VerificationError if ONNX Runtime cannot run it or the machine
+    cannot hold its intermediate values.
+    """
+    types = input_types(graph)
+    if given is not None:
+        feeds = checked_inputs(given, types)
+        _expect_memory(graph)
+    else:
+        _expect_memory(graph)
+        feeds = seeded_inputs(types, seed)
+    results = run_session(Session(_for_session(source)), {**feeds, **frozen})
+    return Reference(feeds, {name: results[name] for name in graph.output_names})
+
+
+def _expect_memory(graph: Graph) -> None:
+    """Refuse to run what can only end in swapping or in the system killing this process."""
+    needed = sum(v.type.nbytes for v in graph.inputs) + peak_bytes(graph)
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if needed > memory:
+        raise VerificationError(
+            f"running the model takes {needed / 2**30:,.1f} GiB of memory, this machine has {memory / 2**30:,.1f}",
+            hint="compile with --verify off, or with smaller shapes (--input)",
+        )
+
+
+def _for_session(source: object) -> Source:
+    """A form of the source that ONNX Runtime opens."""
+    if isinstance(source, str | os.PathLike):
+        if Path(source).suffix != ".onnxtxt":
+            return source
+        source = read_model(source).model
+    if isinstance(source, bytes | bytearray | memoryview):
+        return bytes(source)
+    if type(source).__module__.partition(".")[0] == "onnx_graphsurgeon":
+        source = read_model(source).model
+    try:
+        serialized: bytes = source.SerializeToString()  # type: ignore[attr-defined]  # read_model took it: a ModelProto
+    except ValueError as e:
+        raise VerificationError(
+            f"the model cannot be handed to ONNX Runtime: {_first_line(e)}",
+            hint="compile it from a file, or with --verify off",
+        ) from None
+    return serialized
 
 
 def input_types(graph: Graph) -> dict[str, TensorType]:
@@ -66,38 +128,73 @@ def checked_inputs(inputs: Mapping[str, Array], types: Mapping[str, TensorType])
     return checked
 
 
-def open_session(model: bytes | str | os.PathLike[str]) -> InferenceSession:
-    """A silent ONNX Runtime session that computes the model as it is written: no rewriting, no integer kernels for
-    quantized models."""
+class Session:
+    """An ONNX model that is ready to run: in ONNX Runtime, silent and as it is written (no rewriting, no integer
+    kernels for quantized models), or, if that knows neither the model's opset nor an older one that says the same, in
+    ONNX's reference evaluator."""
+
+    def __init__(self, model: Source) -> None:
+        self._backend = _backend(model)
+        if isinstance(self._backend, OnnxReference):
+            self.inputs, self.outputs = self._backend.inputs, self._backend.outputs
+        else:
+            self.inputs = [i.name for i in self._backend.get_inputs()]
+            self.outputs = [o.name for o in self._backend.get_outputs()]
+
+    def run(self, outputs: Sequence[str], inputs: Mapping[str, Array]) -> list[Array]:
+        """Arrays of the named outputs."""
+        try:
+            results: list[Array] = self._backend.run(outputs, inputs)
+        except Exception as e:  # onnxruntime raises classes of its own without a common base
+            raise _refused("run", e) from e
+        return results
+
+
+def _inference_session(model: Source) -> Any:  # Any: an InferenceSession, which has no types
     import onnxruntime  # heavy; loaded when numbers are compared
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     options.intra_op_num_threads = options.inter_op_num_threads = os.cpu_count() or 1
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    source: Any = model if isinstance(model, bytes) else os.fspath(model)
+    source = model if isinstance(model, bytes) else os.fspath(model)
+    if isinstance(source, str) and not source.isprintable() and "\udc80" <= max(source) <= "\udcff":
+        source = Path(source).read_bytes()  # a path that is not UTF-8, which ONNX Runtime does not take
+    return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+
+
+def _backend(model: Source) -> Any:  # Any: an InferenceSession, which has no types, or an OnnxReference
     try:
-        return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+        return _inference_session(model)
     except Exception as e:  # onnxruntime raises classes of its own without a common base
-        raise VerificationError(
-            f"ONNX Runtime does not load the model: {_first_line(e)}",
-            hint="compile with --verify off to go without the comparison",
-        ) from e
+        if not is_too_new(model):
+            raise _refused("load", e) from e
+    older = as_older(model)
+    if older is not None:
+        with suppress(Exception):  # it may lack a kernel for an operator of that opset
+            return _inference_session(older)
+    return OnnxReference(model)
+
+
+def open_session(model: Source) -> Session:
+    """The model, loaded; VerificationError if it cannot be."""
+    return Session(model)
 
 
 def run_session(
-    session: InferenceSession, inputs: Mapping[str, Array], outputs: Sequence[str] | None = None
+    session: Session, inputs: Mapping[str, Array], outputs: Sequence[str] | None = None
 ) -> dict[str, Array]:
     """Outputs by name; `inputs` may hold more than the session takes."""
-    names = list(outputs) if outputs is not None else [o.name for o in session.get_outputs()]
-    feeds = {i.name: inputs[i.name] for i in session.get_inputs()}
-    try:
-        return dict(zip(names, session.run(names, feeds), strict=True))
-    except Exception as e:  # onnxruntime raises classes of its own without a common base
-        raise VerificationError(
-            f"ONNX Runtime does not run the model: {_first_line(e)}",
-            hint="compile with --verify off to go without the comparison",
-        ) from e
+    names = list(outputs) if outputs is not None else session.outputs
+    feeds = {name: inputs[name] for name in session.inputs if name in inputs}
+    return dict(zip(names, session.run(names, feeds), strict=True))
+
+
+def _refused(what: str, error: Exception) -> VerificationError:
+    return VerificationError(
+        f"ONNX Runtime does not {what} the model: {_first_line(error)}",
+        hint="compile with --verify off to go without the comparison",
+    )
 
 
 def run_graph(graph: Graph, inputs: Mapping[str, Array]) -> dict[str, Array]:

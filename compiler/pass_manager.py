@@ -93,6 +93,8 @@ class _Run:
         self.firings = 0
         self._pass: Pass = Pass()
         self._broken: Entry | None = None
+        self._rejected: set[Pass] = set()  # taken back once, not tried again
+        self._spent: tuple[Node, ...] = ()
         self._start: dict[str, float] = {}  # distance of each output that no pass after this is to blame for
         if checker is not None:
             checker.start(graph)
@@ -109,7 +111,7 @@ class _Run:
                     total += fired
                     if not fired:
                         break
-            elif step.pass_name() not in self.skip:
+            elif step.pass_name() not in self.skip and step not in self._rejected:
                 total += self._run_pass(step)
         return total
 
@@ -123,13 +125,14 @@ class _Run:
         self._pass, self._broken = p, None
         started = time.perf_counter()
         fired = p.run(self.graph, self)
+        self._forget()
         record = PassRecord(name, fired, len(self.graph), time.perf_counter() - started)
         if self.debug:
             self.graph.verify()
         if fired:
             self.ledger.passes.append(record)
             if self.checker is not None and snapshot is not None and not self._accept(p, record):
-                self._roll_back(snapshot, first, record)
+                self._roll_back(p, snapshot, first, record)
                 return 0
             if self.dump is not None:
                 self.dump(len(self.ledger.passes), p, self.graph)
@@ -164,7 +167,8 @@ class _Run:
         record.status = f"{ROLLED_BACK}: {reason}"
         return False
 
-    def _roll_back(self, snapshot: Graph, first: int, record: PassRecord) -> None:
+    def _roll_back(self, p: Pass, snapshot: Graph, first: int, record: PassRecord) -> None:
+        self._rejected.add(p)
         self.graph = snapshot
         record.layers = len(snapshot)
         for entry in self.ledger.entries[first:]:
@@ -172,6 +176,12 @@ class _Run:
                 entry.status = ROLLED_BACK
         assert self.checker is not None
         self.checker.start(snapshot)
+
+    def _forget(self) -> None:
+        """Let go of the operands of layers erased by the rewrite before: they hold on to weights that nobody needs."""
+        for node in self._spent:
+            node.inputs = ()
+        self._spent = ()
 
     # -- Observer --------------------------------------------------------------------------------------------
 
@@ -182,6 +192,8 @@ class _Run:
     def fired(self, firing: Firing) -> None:
         """Enter a rewrite into the ledger, measured if there is a checker."""
         self.firings += 1
+        self._forget()
+        self._spent = firing.erased if self.limit is None else ()
         entry = Entry(self._pass, firing.rule, APPLIED, firing.erased, firing.added)
         if self.limit is not None:
             entry.firing = firing

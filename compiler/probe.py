@@ -9,9 +9,18 @@ import numpy as np
 
 from compiler.compare import IDENTICAL_DB, compare
 from compiler.graph import Graph, Node, Value
+from compiler.ops.activation import HardSigmoid, Sigmoid, Softsign
+from compiler.ops.elementwise import Tanh
+from compiler.ops.parts import Slice
+from compiler.ops.shape import Expand, Reshape, Transpose
+from compiler.ops.softmax import Softmax
 from compiler.oracle import run_graph
 from compiler.subgraph import extract
 from compiler.tensor import Array
+
+
+BOUNDED = (Sigmoid, HardSigmoid, Softmax, Tanh, Softsign)  # their results lie in -1..1
+VIEWS = (Reshape, Transpose, Slice, Expand)
 
 
 class Loss(NamedTuple):
@@ -44,6 +53,19 @@ def intermediate_values(graph: Graph, inputs: Mapping[str, Array]) -> dict[Value
         results = run_graph(cut, {f"in{i}": found[leaf] for i, leaf in enumerate(leaves)})
         found.update((v, results[f"out{i}"]) for i, v in enumerate(values))
     return found
+
+
+def output_peaks(graph: Graph) -> dict[str, float]:
+    """The largest magnitude that outputs can have, by name, for those that a bounded function computes: what PSNR takes
+    as its peak. A detector's scores near 0 are then not judged by their own smallness."""
+    peaks = {}
+    for v, name in zip(graph.outputs, graph.output_names, strict=True):
+        node = v.node
+        while node is not None and isinstance(node.op, VIEWS) and node.inputs[0] is not None:
+            node = node.inputs[0].node
+        if node is not None and isinstance(node.op, BOUNDED):
+            peaks[name] = 1.0
+    return peaks
 
 
 def rank_losses(

@@ -35,7 +35,7 @@ class Record:
             default = fields.get(name, self)
             if default is self:
                 raise TypeError(f"{type(self).__name__} has no field {name!r}; it has {', '.join(fields) or 'none'}")
-            if value != default or type(value) is not type(default):
+            if value != default or type(value) is not type(default) or (value == 0.0 and str(value) != str(default)):
                 stored[name] = value
         for name, default in fields.items():
             if default is REQUIRED and name not in stored:

@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from compiler.compare import Comparison
+from compiler.errors import CompileError, VerificationError
 from compiler.graph import Graph
 from compiler.ledger import Ledger
+from compiler.probe import Loss
 
 
 class Measure(NamedTuple):
@@ -49,6 +51,7 @@ class Report:
         self.stages: dict[str, float] = {}
         self.verification: list[Comparison] | None = None
         self.tolerance_db = 0.0
+        self.losses: Sequence[Loss] = ()  # where accuracy went, if the verification failed
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
@@ -63,6 +66,17 @@ class Report:
     def passed(self) -> bool:
         """Whether every compared output is within tolerance; True if nothing was compared."""
         return all(c.psnr_db >= self.tolerance_db for c in self.verification or ())
+
+    @property
+    def failure(self) -> CompileError:
+        """What to say of a verification that did not pass."""
+        c = min(self.verification or (), key=lambda c: c.psnr_db)
+        found = f"output {c.name!r} is {c.psnr_db:.1f} dB from ONNX Runtime (max-abs {c.max_abs:.3g})"
+        return VerificationError(
+            f"verification failed: {found}, {self.tolerance_db:.0f} dB are required",
+            where="; ".join(map(str, self.losses[:2])) or None,
+            hint="--bisect names the rewrite; --precision fp32 tells rounding from errors",
+        )
 
     def as_json(self) -> dict[str, Any]:
         """The object that --json prints."""
@@ -80,6 +94,7 @@ class Report:
             "passes": [p.as_json() for p in self.ledger.passes],
             "ledger": self.ledger.as_json(),
             "verification": verification,
+            "losses": [loss.as_json() for loss in self.losses],
             "notes": list(self.notes),
             "warnings": list(self.warnings),
         }

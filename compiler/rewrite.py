@@ -142,8 +142,7 @@ def apply_rules(graph: Graph, rules: Iterable[Rule], observer: Observer, adds_wo
                 if type(touched.op) in by_root and touched not in queued and not touched.is_erased:
                     queued.add(touched)
                     queue.append(touched)
-            if node.is_erased:
-                break
+            break
     return firings
 
 
@@ -170,7 +169,8 @@ def _try(graph: Graph, rule: Rule, node: Node, observer: Observer, adds_work: bo
             graph.replace(a, b)
         except GraphError as e:
             raise PassError(f"{rule.label}: {e.message}", where=node.describe()) from e
-    erased = tuple(graph.erase_unread([node]))
+    made = set(builder.added)
+    erased = tuple(n for n in graph.erase_unread([node, *builder.added]) if n not in made)
     added = tuple(n for n in builder.added if not n.is_erased)
     if not adds_work:
         before, after = sum(n.macs for n in erased), sum(n.macs for n in added)

@@ -7,58 +7,103 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text
 
+from compiler.compare import Comparison
+from compiler.ledger import DECLINED, ROLLED_BACK
 from compiler.report import Report
+
+MANY = 12  # rows of one kind, beyond which the rest is counted
 
 
 @contextmanager
-def live_progress() -> Iterator[Callable[[str], None]]:
-    """A spinner with the current step and the time, on standard error."""
-    console = Console(stderr=True)
-    with Progress(
-        SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), console=console, transient=True
-    ) as progress:
-        task = progress.add_task("")
-        yield lambda step: progress.update(task, description=step)
+def live_progress() -> Iterator[Callable[[str, int], None]]:
+    """A bar with the current step and the time, on standard error; gone when done. Steps beyond the expected number
+    (rounds of a group that is repeated) do not move it."""
+    columns = (BarColumn(bar_width=20), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("", total=None)
+
+        def tell(step: str, total: int) -> None:
+            progress.update(task, description=step, total=total or None, advance=1)
+
+        yield tell
 
 
-def summary(report: Report) -> None:
-    """Print what was done and how equal the result is."""
+def summary(report: Report) -> str:
+    """What was done and how equal the result is, for standard output as it is (encoding, width, colours)."""
     console = Console(file=sys.stdout, highlight=False, soft_wrap=True)
-    for note in report.notes:
-        console.print(f"note: {note}", markup=False)
-    console.print(_table(report))
-    for warning in report.warnings:
-        console.print(f"warning: {warning}", markup=False)
-    declined = sum(e.status == "declined" for e in report.ledger.entries)
+    with console.capture() as captured:
+        for note in report.notes:
+            console.print(f"note: {note}", markup=False)
+        console.print(_table(report))
+        for line in _ledger_lines(report):
+            console.print(line, markup=False)
+        for loss in report.losses:
+            console.print(f"accuracy is lost by {_plain(str(loss))}", markup=False)
+        for warning in report.warnings:
+            console.print(f"warning: {warning}", markup=False)
+        console.print(f"wrote {_plain(str(report.artifact))}", markup=False)
+    return captured.get()
+
+
+def _ledger_lines(report: Report) -> Iterator[str]:
     for record in report.ledger.passes:
-        if record.status != "applied":
-            console.print(f"pass {record.pass_name} was {record.status}", markup=False)
+        if record.status.startswith(ROLLED_BACK):
+            yield f"pass {record.pass_name} was {record.status}"
+    declined = sum(e.status == DECLINED for e in report.ledger.entries)
     if declined:
-        console.print(f"{declined} rewrites were declined; --json gives the reasons")
-    console.print(f"wrote {report.artifact}", markup=False)
+        noun = "rewrite was" if declined == 1 else "rewrites were"
+        yield f"{declined} {noun} declined; --json gives the reasons"
 
 
 def _table(report: Report) -> Table:
     before, after = report.before, report.after
-    table = Table(title=f"{report.model} -> {report.target}", title_justify="left")
+    table = Table(title=Text(f"{_plain(report.model)} -> {report.target}"), title_justify="left")
     for column in ("", "before", "after"):
         table.add_column(column, justify="left" if not column else "right")
-    table.add_row("layers", str(before.layers), str(after.layers))
-    table.add_row("parameters", f"{before.parameters:,}", f"{after.parameters:,}")
-    table.add_row("multiply-accumulates", f"{before.macs:,}", f"{after.macs:,}")
-    table.add_row("bytes moved", f"{before.bytes_moved:,}", f"{after.bytes_moved:,}")
-    table.add_row("artifact", "", f"{report.size:,} bytes")
+    _row(table, "layers", str(before.layers), str(after.layers))
+    for op, old, new in _changed_ops(report):
+        _row(table, f"  {op}", old, new)
+    _row(table, "parameters", f"{before.parameters:,}", f"{after.parameters:,}")
+    _row(table, "multiply-accumulates", f"{before.macs:,}", f"{after.macs:,}")
+    _row(table, "bytes moved", f"{before.bytes_moved:,}", f"{after.bytes_moved:,}")
+    _row(table, "artifact", "", f"{report.size:,} bytes")
     table.add_section()
-    for name, fired in report.ledger.counts().items():
-        table.add_row(name, "", f"x{fired}")
+    for name, times in report.ledger.counts().items():
+        _row(table, name, "", f"x{times}")
     table.add_section()
-    for c in report.verification or ():
-        label = "identical" if c.max_abs == 0 else f"{c.psnr_db:.1f} dB, max-abs {c.max_abs:.2e}"
-        top1 = "" if c.top1_agreement is None else f", top-1 {100 * c.top1_agreement:.0f} %"
-        table.add_row(f"{c.name} vs ONNX Runtime", "", label + top1)
+    for c in (report.verification or ())[:MANY]:
+        _row(table, f"{_plain(c.name)} vs ONNX Runtime", "", _distance(c))
+    hidden = len(report.verification or ()) - MANY
+    if hidden > 0:
+        _row(table, f"and {hidden} more outputs", "", "see --json")
     table.add_section()
-    table.add_row("seconds", "", ", ".join(f"{name} {s:.2f}" for name, s in report.stages.items()))
+    for stage, seconds in report.stages.items():
+        _row(table, f"{stage}, seconds", "", f"{seconds:.2f}")
     return table
+
+
+def _changed_ops(report: Report) -> list[tuple[str, str, str]]:
+    """Operations whose number changed, those that changed most first, and how many there were and are."""
+    before, after = report.before.ops, report.after.ops
+    names = {name for name in (*before, *after) if before.get(name, 0) != after.get(name, 0)}
+    ordered = sorted(names, key=lambda n: (-abs(after.get(n, 0) - before.get(n, 0)), n))
+    rows = [(n, str(before.get(n, 0)), str(after.get(n, 0))) for n in ordered[:MANY]]
+    return rows if len(ordered) <= MANY else [*rows, (f"and {len(ordered) - MANY} more", "", "")]
+
+
+def _distance(c: Comparison) -> str:
+    label = "identical" if c.max_abs == 0 else f"{c.psnr_db:.1f} dB, max-abs {c.max_abs:.2e}"
+    return label if c.top1_agreement is None else f"{label}, top-1 {100 * c.top1_agreement:.0f} %"
+
+
+def _row(table: Table, *cells: str) -> None:
+    table.add_row(*map(Text, cells))
+
+
+def _plain(name: str) -> str:
+    """A name on one line, whatever it holds."""
+    return name if name.isprintable() else repr(name)[1:-1]

@@ -59,10 +59,12 @@ def save_constants(graph: Graph, path: str | os.PathLike[str]) -> None:
 
 def load_constants(path: str | os.PathLike[str]) -> Mapping[str, Array]:
     """What `save_constants` wrote; ParseError if the file is not that."""
+    import zipfile  # numpy loads it for this too
+
     try:
-        with np.load(path, allow_pickle=False) as data:
+        with open(path, "rb") as f, np.load(f, allow_pickle=False) as data:  # noqa: PTH123  # a path or its text
             return {name: data[name] for name in data.files}
-    except (OSError, ValueError, AttributeError, EOFError) as e:
+    except (OSError, ValueError, AttributeError, EOFError, TypeError, zipfile.BadZipFile) as e:
         raise ParseError(f"the constants cannot be read from {os.fspath(path)!r}: {e}") from None
 
 
@@ -163,6 +165,13 @@ def literal(value: object) -> str:
     raise TypeError(f"an attribute of type {type(value).__name__} has no text form")
 
 
+def number(text: str) -> int | float:
+    """What a text of digits stands for; ValueError if it is none."""
+    if text[:2] == "0x":
+        return Bits(text, 16)
+    return int(text) if text.lstrip("-").isdecimal() else float(text)
+
+
 def elements(numbers: Sequence[object], dtype: DType) -> Array:
     """A vector of what `_element_texts` prints: numbers, Bits or strings. ValueError for one that does not fit."""
     accepted = {"s": str, "c": float | int, "f": float | int}.get(dtype.kind, int)
@@ -249,7 +258,7 @@ def _element_texts(flat: Array) -> list[str]:
 def _float_text(x: np.generic, dtype: DType) -> str:
     bits = x.tobytes()
     for text in (str(x), repr(float(x))):
-        if elements([float(text)], dtype).tobytes() == bits:
+        if elements([number(text)], dtype).tobytes() == bits:
             return text
     return hex(int.from_bytes(bits, "little"))
 

@@ -16,7 +16,7 @@ from compiler.errors import CompileError, ParseError
 from compiler.graph import NOWHERE, Graph, Origin, Value
 from compiler.op import OPS
 from compiler.tensor import DTYPES, Array, Dim, Layout, QuantParams, TensorType
-from compiler.text import SYMBOL, Bits, digest, elements, stored
+from compiler.text import SYMBOL, digest, elements, number, stored
 
 STRING = r'"(?:[^"\\\n]|\\.)*"?'  # one that is not closed is a token too, and refused when it is read
 TOKEN = re.compile(rf'%{STRING}|%[\w./-]+|{STRING}|[^\s(){{}}\[\],:=@#%"]+|\S', re.ASCII)
@@ -140,9 +140,7 @@ class _Parser:
         if token in WORDS:
             return WORDS[token]
         try:
-            if token[:2] == "0x":
-                return Bits(token, 16)
-            return int(token) if token.lstrip("-").isdecimal() else float(token)
+            return number(token)
         except ValueError:
             raise self.fail("expected a number, a string in double quotes, a tuple, True, False or None") from None
 
@@ -291,7 +289,10 @@ class _Parser:
             raise self.fail("expected constant data: #digest, [values], splat(value) or normal(seed)")
         self.want(":")
         t = self.type()
-        data = self.data(kind, argument, t)
+        try:
+            data = self.data(kind, argument, t)
+        except (ValueError, TypeError, OverflowError) as e:
+            raise self.refuse(str(e)) from e
         value = self.result.const(data, name, self.origin())
         value.type = t
         self.define(name, value)
@@ -343,8 +344,9 @@ class _Parser:
             raise self.refuse(e.message) from e
         except (ValueError, TypeError, OverflowError, LookupError, AttributeError) as e:
             raise self.refuse(f"{op.name} does not take these attributes ({e})") from e
-        if len(outputs) != len(names):
-            raise self.refuse(f"{op.name} has {len(outputs)} results, {len(names)} are named")
+        if not len(outputs) == len(names) == len(types):
+            counts = f"{len(names)} are named and {len(types)} have a type"
+            raise self.refuse(f"{op.name} has {len(outputs)} results, but {counts}")
         for name, value, t in zip(names, outputs, types, strict=True):
             if value.type.dtype is not t.dtype or value.type.shape != t.shape:
                 raise self.refuse(f"%{name} is declared {t}, inference gives {value.type}")

@@ -27,7 +27,6 @@ from passes.fuse_log_sum_exp import FuseLogSumExp
 from passes.fuse_mish import FuseMish
 from passes.fuse_pixel_shuffle import FusePixelShuffle
 from passes.fuse_reduce_mean import FuseReduceMean
-from passes.fuse_reduce_mean import FuseReduceMean
 from passes.fuse_relu import FuseRelu
 from passes.fuse_rms_norm import FuseRmsNorm
 from passes.fuse_scale import FuseScale
@@ -50,6 +49,7 @@ from passes.remove_identity import RemoveIdentity
 FOLD = (RemoveDead(), FoldConstants(), RemoveIdentity(), EliminateCommon())
 RECOGNISE = (
     FuseRelu(),
+    MergeClips(),
     FuseReduceMean(),
     FuseHardSigmoid(),
     FuseHardSwish(),
@@ -59,7 +59,6 @@ RECOGNISE = (
     FuseSoftmax(),
     FuseLogSoftmax(),
     FuseLogSumExp(),
-    FuseReduceMean(),
     FuseLayerNorm(),
     FuseRmsNorm(),
     FuseInstanceNorm(),
@@ -68,14 +67,9 @@ RECOGNISE = (
     FusePixelShuffle(),
     FuseAttention(),
 )
-ABSORB = Fixpoint(passes=(FuseConvBatchNorm(), FuseScale(), FuseBatchNormScale()))
+ABSORB = Fixpoint(passes=(FuseBatchNormScale(), FuseConvBatchNorm(), FuseScale()))
 FUSE = (*RECOGNISE, FuseDense(), FoldPad(), ABSORB)
-CLEAN = (
-    Fixpoint(passes=(MergeCasts(), MergeReshapes(), MergeTransposes(), MergeSlices(), MergeSplits(), MergeConcats())),
-    MergePads(),
-    RemoveExpand(),
-    MergeClips(),
-    MergeScales(),
-)
+CHAINS = (MergeCasts(), MergeReshapes(), MergeTransposes(), MergeSlices(), MergeSplits(), MergeConcats(), MergePads())
+CLEAN = (Fixpoint(passes=(*CHAINS, RemoveExpand(), MergeScales(), RemoveIdentity())),)  # merging leaves new identities
 
 PIPELINES.update(fold=FOLD, fuse=FUSE, clean=CLEAN, default=(*FOLD, *FUSE, *CLEAN))

@@ -259,6 +259,8 @@ class Operands(NamedTuple):
 def operands(g: Builder, q: Value, kt: Value, v: Value) -> Operands | None:
     """The operands behind q, the transpose of k, and v; None if no attention takes them. Operands of rank 3 are one
     batch of many heads; heads that are repeated for the queries that share them are taken once."""
+    if min(q.type.rank, kt.type.rank, v.type.rank) < 2:
+        return None
     (q, before), (keys, on_the_way) = unscaled(g, q), untransposed(g, kt)
     lead = (1,) * (4 - q.type.rank)
     queries, values = (View(x, (*lead, *x.type.shape)) for x in (q, v))

@@ -5,9 +5,16 @@ from __future__ import annotations
 from compiler.graph import Node, Value
 from compiler.op import OPS, Op
 from compiler.ops import Cast, Unary
+from compiler.pattern import Layer, OneOf, Wild
 from compiler.rewrite import Builder
 
 UNARY: tuple[type[Op], ...] = tuple(op for op in OPS.values() if issubclass(op, Unary | Cast))  # functions of elements
+
+
+def around_functions(op: type[Op]) -> Layer:
+    """A layer of `op` that reads one to three functions of single elements, and they another layer of `op`."""
+    inner = Layer(op, Wild())
+    return Layer(op, Layer(UNARY, OneOf(inner, Layer(UNARY, OneOf(inner, Layer(UNARY, inner))))))
 
 
 def only_reader(node: Node) -> Node | None:
@@ -42,10 +49,8 @@ def chain(root: Node, g: Builder, *ops: type[Op], through_shared: bool = False) 
 
 
 def past_functions(root: Node, g: Builder, op: type[Op]) -> tuple[Op, Value] | None:
-    """The operation of class `op` below the functions of single elements that `root` reads, and those of its operand.
-
-    None if there is no such layer, or if something else reads any of them. The new layers are added to the builder.
-    """
+    """The operation of class `op` below the functions of single elements that `root` reads, and those of its operand,
+    which are added to the builder; None if something else reads any of them."""
     links: list[Node] = []
     below = root.inputs[0]
     while below is not None and below.node is not None and only_reader(below.node) is not None:
@@ -57,9 +62,7 @@ def past_functions(root: Node, g: Builder, op: type[Op]) -> tuple[Op, Value] | N
         return None
     first = links.pop()
     y = first.inputs[0]
-    g.origin |= first.origin
     for node in reversed(links):
-        g.origin |= node.origin
         y = g.add(node.op, y)
     assert y is not None
     return first.op, y

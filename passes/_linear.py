@@ -19,7 +19,7 @@ from compiler.rewrite import Builder, Skip
 from compiler.tensor import Array, TensorType
 
 LINEAR = (Conv, ConvTranspose, Dense)
-LARGE = 1 << 20  # bytes of a weight whose file pages are worth giving back
+LARGE = 1 << 14  # bytes of a weight whose file pages are worth giving back
 
 
 class Affine(NamedTuple):

@@ -11,10 +11,10 @@ from compiler.ops.shape import Reshape
 from compiler.pass_base import ErrorClass, RewritePass
 from compiler.pattern import Layer, Match, Wild
 from compiler.rewrite import Builder, Rule
-from passes._chains import UNARY, chain, past_functions
+from passes._chains import around_functions, chain, past_functions
 
 OUTER = Layer(Reshape, Layer(Reshape, Wild(), shared=True))
-AROUND = Layer(Reshape, Layer(UNARY, Wild()))
+AROUND = around_functions(Reshape)
 
 
 def reshape_reshape(m: Match, g: Builder) -> Value | None:

@@ -25,7 +25,7 @@ UNDONE = Layer(Split, CONCAT)
 def concat_split(m: Match, _: Builder) -> Value | None:
     """All parts of a split, joined in their order."""
     parts = m.node(PARTS)
-    whole = m.root.inputs == parts.outputs and m.op(JOINED).axis == parts.op.axis  # type: ignore[attr-defined]  # a Split
+    whole = m.root.inputs == parts.outputs and m.op(JOINED).axis == m.op(PARTS).axis
     return m.value(X) if whole else None
 
 

@@ -14,11 +14,11 @@ from compiler.ops.shape import Reshape, Transpose
 from compiler.pass_base import ErrorClass, RewritePass
 from compiler.pattern import Layer, Match, Wild
 from compiler.rewrite import Builder, Rule
-from passes._chains import UNARY, chain, past_functions
+from passes._chains import around_functions, chain, past_functions
 
 X = Wild()
 OUTER = Layer(Transpose, Layer(Transpose, Wild(), shared=True))
-AROUND = Layer(Transpose, Layer(UNARY, Wild()))
+AROUND = around_functions(Transpose)
 ALONE = Layer(Transpose, X)
 
 
@@ -46,9 +46,8 @@ def transpose_units(m: Match, g: Builder) -> Value | None:
     """A transpose, at the end of its chain, that leaves every element where it is in memory."""
     x, last = m.value(X), chain(m.root, g, Transpose, through_shared=True) is not None
     moved = [i for i in m.op(ALONE).perm if x.type.shape[i] != 1]
-    if not last or moved != sorted(moved) or sum(isinstance(d, str) for d in x.type.shape) > 1:
-        return None
-    return g.add(Reshape(shape=m.root.output.type.shape), x)
+    fits = moved == sorted(moved) and sum(isinstance(d, str) for d in x.type.shape) < 2
+    return g.add(Reshape(shape=m.root.output.type.shape), x) if last and fits else None
 
 
 class MergeTransposes(RewritePass):

@@ -31,11 +31,12 @@ class Checked(NamedTuple):
     after: Graph
 
 
-def check(p: Pass, graph: Graph, rng: Generator) -> Checked:
+def check(p: Pass, graph: Graph, rng: Generator, nan: bool = True) -> Checked:
     """Run a pass on a copy of a graph and assert all it promises; a graph that does not meet `requires` is refused.
 
     The graph is sound before and after, and prints and parses; inputs, outputs and constants are untouched; no layer
     loses its provenance; work does not grow; numbers stay within the class of the pass; a second run changes nothing.
+    Without `nan`, a pass that only rounds is not tried on NaN.
     """
     graph.verify()
     assert_text_is_exact(graph)
@@ -55,7 +56,7 @@ def check(p: Pass, graph: Graph, rng: Generator) -> Checked:
     if not fired:
         assert print_graph(after) == print_graph(before), "the pass changed the graph without saying so"
     else:
-        assert_equivalent(before, after, p.error_class, rng)
+        assert_equivalent(before, after, p.error_class, rng, nan)
     settled = print_graph(after)
     again = run_pass(p, after)
     assert again == 0 and print_graph(after) == settled, f"a second run fired {again} times"
@@ -89,36 +90,38 @@ def assert_text_is_exact(graph: Graph) -> None:
     assert interface(parsed) == interface(graph)
 
 
-def assert_equivalent(before: Graph, after: Graph, error_class: ErrorClass, rng: Generator) -> None:
+def assert_equivalent(before: Graph, after: Graph, error_class: ErrorClass, rng: Generator, nan: bool = True) -> None:
     """The outputs agree on random inputs: special values first, then numbers, as closely as the class promises.
 
     EXACT: the same elements in the declared types (signs of zeros and payloads of NaN aside), on special inputs too.
-    ROUNDING: computed in float64 and in the declared types, closer than the rounding of the declared types spreads.
+    ROUNDING: special values in the same places, also with NaN among the inputs (unless `nan` is false); computed in
+    float64, closer than what the rounding of the declared types spreads to.
     """
     inputs = random_inputs(rng, before)
     if error_class is ErrorClass.LOSSY:
         evaluate(after, inputs)
         return
-    for feeds in (inputs, specials(rng, inputs)) if error_class is ErrorClass.EXACT else (inputs,):
-        pairs = _outputs(before, after, feeds)
-        for name, (a, b) in pairs.items():
-            if error_class is ErrorClass.EXACT:
+    if error_class is ErrorClass.EXACT:
+        for feeds in (inputs, specials(rng, inputs, extreme=True)):
+            for name, (a, b) in _outputs(before, after, feeds).items():
                 assert compare(name, a, b).max_abs == 0.0, f"{name} is not the same: {a} became {b}"
-            else:
-                assert_same_specials(name, a, b, before, inputs, rng)
-    if error_class is ErrorClass.ROUNDING:
-        assert_close(before, after, inputs, rng)
+        return
+    for feeds in (inputs, specials(rng, inputs, extreme=False)) if nan else (inputs,):
+        for name, (a, b) in _outputs(before, after, feeds).items():
+            assert_same_specials(name, a, b, before, feeds, rng)
+    assert_close(before, after, inputs, rng)
 
 
-def specials(rng: Generator, inputs: dict[str, Array]) -> dict[str, Array]:
-    """The inputs with NaN, infinities, zeros of both signs and extreme numbers among their floats."""
+def specials(rng: Generator, inputs: dict[str, Array], extreme: bool) -> dict[str, Array]:
+    """The inputs with NaN and zeros of both signs among their floats; with `extreme`, infinities and the largest and
+    smallest numbers too."""
     changed = {}
     for name, array in inputs.items():
         changed[name] = array
         if array.dtype.kind == "f" and array.size:
             limits = np.finfo(array.dtype)
-            values = np.array([np.nan, np.inf, -np.inf, 0.0, -0.0, limits.max, limits.tiny], array.dtype)
-            chosen = rng.choice(values, array.shape)
+            rare = (np.inf, -np.inf, limits.max, limits.tiny) if extreme else ()
+            chosen = rng.choice(np.array([np.nan, 0.0, -0.0, *rare], array.dtype), array.shape)
             changed[name] = np.where(rng.random(array.shape) < 0.3, chosen, array).astype(array.dtype)
     return changed
 

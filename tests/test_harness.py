@@ -37,6 +37,7 @@ FAULTS: dict[str, tuple[Pass, str]] = {
     "rounding in an exact pass": (GivenExactPass(find=wrong.IDENTITY, replace=wrong.thirds), "is not the same"),
     "infinities in an exact pass": (GivenExactPass(find=wrong.IDENTITY, replace=wrong.cancelled), "is not the same"),
     "infinities that were numbers": (GivenPass(find=wrong.IDENTITY, replace=wrong.overflowing), "special values"),
+    "NaN that were lost": (GivenPass(find=wrong.IDENTITY, replace=wrong.cleaned), "special values"),
     "no end": (GivenPass(find=wrong.SUM, replace=wrong.turned), "do not come to rest"),
     "work": (GivenPass(find=wrong.IDENTITY, replace=wrong.multiplied), "raises the work from 0 to 100 MACs"),
     "another type": (GivenPass(find=wrong.TANH, replace=wrong.halved), "cannot be replaced by one of type f16"),

@@ -58,7 +58,15 @@ LAYERS = {
     "codegen": Layer(("codegen",), ("types",)),
     "targets": Layer(("targets",), (*CORE, "target", "passes", "codegen")),
     "roof": Layer(
-        ("compiler", "compiler.__main__", "compiler.api", "compiler.cli", "compiler.emit_stages", "compiler.show"),
+        (
+            "compiler",
+            "compiler.__main__",
+            "compiler.api",
+            "compiler.arguments",
+            "compiler.cli",
+            "compiler.emit_stages",
+            "compiler.show",
+        ),
         (*CORE, "target", "passes", "targets"),
     ),
 }

@@ -19,11 +19,11 @@ from compiler.graph import Graph
 from compiler.onnx_import import import_model
 from compiler.tensor import Array, dtype_of
 
-FLOOR = 1570  # cases that must pass
+FLOOR = 1750  # cases that must pass, of 1829 in scope
 
 # Why cases are refused, with one clear error, by a pattern of their name.
 REFUSED = {
-    "^test_(string_(split|concat)|strnormalizer|regex_full_match|tfidfvectorizer)": "text processing is no device's work",
+    "^test_(string_(split|concat)|strnormalizer|regex_full|tfidf)": "text processing is no device's work",
     "^test_image_decoder": "decoding image files belongs before the model",
     "^test_(linear_attention|causal_conv_with_state)": "operators of opset 27 that no exporter writes yet",
     "^test_bernoulli": "random numbers cannot be compiled into a model that gives equal outputs twice",
@@ -38,7 +38,7 @@ DISPUTED = {
 }
 AT_RUN_TIME = re.compile(r"must be a constant|computed at run time")
 QUOTED = re.compile(r"'([^']*)'")
-EPSILON = {"f16": 2.0**-10, "bf16": 2.0**-7}  # one step of the narrow types, which sums in another order may take
+EPSILON = {"f16": 2.0**-9, "bf16": 2.0**-6}  # two steps of the narrow types, in which ONNX rounds every intermediate
 
 
 class Outcome(NamedTuple):

@@ -135,6 +135,15 @@ def test_a_wrong_rewrite_is_rolled_back(p: Pass, why: str, inputs: dict[str, Arr
     assert compare_all(evaluate(parse_graph(TEXT), inputs), evaluate(outcome.graph, inputs))[0].max_abs == 0.0
 
 
+def test_a_pass_that_was_rolled_back_is_not_tried_again(inputs: dict[str, Array]) -> None:
+    graph = parse_graph(TEXT)
+    checker = RewriteChecker(inputs, run_graph(graph, inputs))
+    steps = [Fixpoint(passes=(OFF, RIGHT))]
+    outcome = PassManager(steps).run(graph, checker=checker, debug=True)
+    assert [r.pass_name for r in outcome.ledger.passes] == ["given-pass", "given-exact-pass"]
+    assert outcome.graph.op_counts == {"add": 1, "matmul": 1, "relu": 1, "tanh": 1}
+
+
 def test_a_wrong_rewrite_ends_a_strict_run(inputs: dict[str, Array]) -> None:
     with pytest.raises(PassError, match=r"pass given-pass is rounding, but rewrite given at d gives .* dB") as e:
         checked([RIGHT, OFF], inputs, strict=True)

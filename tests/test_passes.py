@@ -28,6 +28,10 @@ HARD_TO_GROW = {
         "shuffle",
     ): "needs two reshapes that undo each other: tests/passes/test_fuse_pixel_shuffle.py",
 }
+# Passes whose layers treat NaN of the inputs otherwise, and why that is meant.
+HIDES_NAN = {
+    "fuse-attention": "the guard that turns rows without any key into zeros also hides NaN, the fused layer does not"
+}
 ENOUGH = 3  # firings that show a rule at work
 ATTEMPTS = 800  # graphs that may be grown for them
 
@@ -62,7 +66,7 @@ def test_each_rule_keeps_its_promises_on_graphs_grown_from_its_pattern(case: Cas
         graph = grown(rng, case.rule.find)
         if graph is not None:
             tried += 1
-            fired += bool(check(case.owner, graph, rng).fired)
+            fired += bool(check(case.owner, graph, rng, case.owner.pass_name() not in HIDES_NAN).fired)
         if tried >= 25 and fired >= ENOUGH:
             break
     assert hard or fired >= ENOUGH, f"of {tried} graphs grown from the pattern the rule fired on {fired}"
@@ -70,6 +74,7 @@ def test_each_rule_keeps_its_promises_on_graphs_grown_from_its_pattern(case: Cas
 
 def test_rules_that_are_hard_to_grow_exist() -> None:
     assert set(HARD_TO_GROW) <= {(c.owner.pass_name(), c.rule.label) for c in cases()}
+    assert set(HIDES_NAN) <= {p.pass_name() for p in all_passes()}
 
 
 @pytest.mark.parametrize("p", all_passes(), ids=str)
@@ -77,4 +82,4 @@ def test_rules_that_are_hard_to_grow_exist() -> None:
 @given(graph=graphs(8), seed=seeds())
 def test_each_pass_keeps_its_promises_on_random_graphs(p: Pass, graph: Graph, seed: int) -> None:
     assume(all(condition.holds(graph) for condition in p.requires))
-    check(p, graph, np.random.default_rng(seed))
+    check(p, graph, np.random.default_rng(seed), p.pass_name() not in HIDES_NAN)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from compiler.graph import Graph, Node, Value
-from compiler.ops import Add, Cast, Clip, Identity, MatMul, Mul, Neg, Relu, Sub, Tanh
+from compiler.ops import Add, Cast, Clip, Identity, IsNaN, MatMul, Mul, Neg, Relu, Sub, Tanh, Where
 from compiler.pass_base import ErrorClass, Pass, RewritePass
 from compiler.pattern import Const, Layer, Match, Wild
 from compiler.rewrite import Builder, Firing, Observer, Replace, Rule, apply_rules
@@ -110,6 +110,12 @@ def overflowing(m: Match, g: Builder) -> Value:
     like = m.value(X).type
     big, small = g.const(2.0**126, like=like), g.const(2.0**-126, like=like)
     return g.add(Mul(), g.add(Mul(), g.add(Mul(), g.add(Mul(), m.value(X), big), big), small), small)
+
+
+def cleaned(m: Match, g: Builder) -> Value:
+    """x with 0 where it is no number."""
+    x = m.value(X)
+    return g.add(Where(), g.add(IsNaN(), x), g.const(0, like=x.type), x)
 
 
 def turned(m: Match, g: Builder) -> Value:

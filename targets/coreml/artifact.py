@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from compiler.errors import UsageError
 from compiler.graph import Graph, Value
 from compiler.oracle import checked_inputs
 from compiler.probe import Loss, intermediate_values, rank_losses
@@ -18,9 +19,12 @@ from compiler.tensor import Array, TensorType
 if TYPE_CHECKING:
     from targets.coreml.image import ImageInput
 
+INT32 = np.iinfo(np.int32)
+
 
 class Port(NamedTuple):
-    """An input or output: its ONNX name, its name in the package, its ONNX type, and whether it takes an image."""
+    """An input or output: its ONNX name, its name in the package (none: left out), its ONNX type, and whether it takes
+    an image."""
 
     name: str
     feature: str
@@ -43,8 +47,7 @@ class CoreMLArtifact(Artifact):
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         given = checked_inputs(inputs, {port.name: port.type for port in self.inputs})
-        features = {port.feature: _feature(given[port.name], port) for port in self.inputs}
-        results = self._predict(features)
+        results = self._predict(self._features(given))
         return {port.name: _model_array(results[port.feature], port.type) for port in self.outputs}
 
     def losses(self, graph: Graph, inputs: Mapping[str, Array]) -> list[Loss]:
@@ -58,16 +61,17 @@ class CoreMLArtifact(Artifact):
             if name in self._tensors:
                 measured[self._tensors[name]] = np.array(array)
 
-        evaluate_package(self.path).run(
-            {port.feature: _feature(given[port.name], port) for port in self.inputs}, observe
-        )
+        evaluate_package(self.path).run(self._features(given), observe)
         return rank_losses(graph, intermediate_values(graph, given), measured)
+
+    def _features(self, given: Mapping[str, Array]) -> dict[str, Array]:
+        return {port.feature: _feature(given[port.name], port) for port in self.inputs if port.feature}
 
     def _predict(self, features: dict[str, Array]) -> dict[str, Array]:
         if sys.platform == "darwin":
             from targets.coreml.macos import predict  # Core ML itself
 
-            return predict(self.path, features)
+            return predict(self.path, features, {port.feature: port.image for port in self.inputs if port.image})
         from targets.coreml.evaluate import evaluate_package  # reads the whole op set
 
         evaluator = evaluate_package(self.path)
@@ -77,14 +81,20 @@ class CoreMLArtifact(Artifact):
 
 
 def _feature(array: Array, port: Port) -> Array:
-    """An input as the package takes it: pixels for images, 32-bit numbers, at least one dimension."""
+    """An input as the package takes it: pixels for images, 32-bit numbers, at least one dimension. UsageError for
+    integers that 32 bits cannot hold."""
     if port.image is not None:
-        bias = np.array(port.image.bias, np.float32).reshape(1, -1, 1, 1)
-        return np.asarray((array.astype(np.float32) - bias) / port.image.scale)
-    if array.dtype.kind in "iub":
+        return port.image.pixels(array)
+    dtype = port.type.dtype
+    if dtype.is_float:
+        array = array.astype(np.float16 if array.dtype == np.float16 else np.float32)
+    else:
+        if dtype.bits >= 32 and array.size and not (INT32.min <= array.min() and array.max() <= INT32.max):
+            raise UsageError(
+                f"input {port.name!r} holds integers that 32 bits cannot, and Core ML has no wider ones",
+                hint="make the numbers smaller before they enter the model",
+            )
         array = array.astype(np.int32)
-    elif array.dtype != np.float16:
-        array = array.astype(np.float32)
     return array.reshape(array.shape or (1,))
 
 

@@ -14,6 +14,7 @@ from targets.coreml import opset
 from targets.coreml.artifact import CoreMLArtifact, Port
 from targets.coreml.image import ImageInput, parse_image
 from targets.coreml.lower import TABLE, Lowering
+from targets.coreml.lower.table import MAX_RANK
 from targets.coreml.mil import Program, identifier
 
 PRECISIONS = ("fp16", "fp32")
@@ -22,7 +23,7 @@ DEFAULT_TARGET = "iOS17"
 
 
 class CoreMLTarget(Target):
-    """Options
+    """A package for iOS and macOS, and for its Neural Engine in the first place. Options:
 
     precision          fp16 (default) or fp32: the element type of every float tensor inside; inputs and outputs keep
                        the model's types where Core ML has them (64-bit types become 32-bit ones)
@@ -41,6 +42,10 @@ class CoreMLTarget(Target):
             raise UsageError(
                 f"there is no precision {precision!r} for ane", hint=f"choose one of {', '.join(PRECISIONS)}"
             )
+        if deployment_target not in opset.TARGETS:
+            raise UsageError(
+                f"there is no deployment target {deployment_target!r}", hint=f"choose one of {', '.join(opset.TARGETS)}"
+            )
         self.precision = precision
         self.deployment_target = opset.target(deployment_target)
         self._target_name = deployment_target
@@ -54,34 +59,36 @@ class CoreMLTarget(Target):
         return TOLERANCE_DB[self.precision]
 
     def prepare(self, graph: Graph) -> Graph:
-        """Check every layer against the table. Raises LegalityError with all objections, UsageError for images that
-        the model has not."""
-        unknown = [name for name in self.images if name not in {v.name for v in graph.inputs}]
-        if unknown:
-            raise UsageError(
-                f"the model has no input {unknown[0]!r} to take an image",
-                hint=f"its inputs are {', '.join(repr(v.name) for v in graph.inputs)}",
-            )
-        refuse(
-            "ane",
-            TABLE.objections(graph),
-            "docs/targets/ane.md lists what runs; --target onnx writes the rewritten model",
-        )
+        """Check inputs, layers and outputs against what Core ML and the deployment target have. Raises LegalityError
+        with all objections, UsageError for images that the model cannot take."""
+        inputs = {v.name: v.type for v in graph.inputs}
+        for name, image in self.images.items():
+            if name not in inputs:
+                raise UsageError(
+                    f"the model has no input {name!r} to take an image",
+                    hint=f"its inputs are {', '.join(map(repr, inputs))}",
+                )
+            image.check(name, inputs[name], self.deployment_target.ios)
+        ports = [(f"input {v.name!r}", v.type) for v in graph.inputs if v.is_read]
+        ports += [(f"output {name!r}", v.type) for name, v in zip(graph.output_names, graph.outputs, strict=True)]
+        objections = [f"{label} : {t} -- needs {need}" for label, t in ports if (need := _port_need(t, label))]
+        objections += TABLE.objections(graph) or TABLE.untimely(graph, self.deployment_target.ios)
+        refuse("ane", objections, "docs/targets/ane.md lists what runs; --target onnx writes the rewritten model")
         return graph
 
     def emit(self, graph: Graph, path: Path) -> CoreMLArtifact:
         program = Program(self._target_name)
         program.metadata.update(graph.metadata)
         lowering = Lowering(program, self.precision, self.deployment_target.ios)
-        names = _port_names(graph)
-        inputs = [self._input(lowering, v, names[v.name], self.images.get(v.name)) for v in graph.inputs]
+        used: set[str] = set()
+        inputs = [self._input(lowering, v, _port_name(v.name, used), self.images.get(v.name)) for v in graph.inputs]
         TABLE.lower(lowering, graph)
         outputs = [
-            self._output(lowering, v, external, names[external])
+            self._output(lowering, v, external, _port_name(external, used))
             for v, external in zip(graph.outputs, graph.output_names, strict=True)
         ]
         overflowed = program.save(path)
-        warnings = [
+        warnings = lowering.warnings + [
             f"constant {name!r} holds finite numbers that fp16 cannot; they became infinite" for name in overflowed
         ]
         return CoreMLArtifact(path, inputs, outputs, warnings, lowering.tensors())
@@ -93,38 +100,43 @@ class CoreMLTarget(Target):
         return "int32"
 
     def _input(self, p: Lowering, v: Value, name: str, image: ImageInput | None) -> Port:
+        """One that nothing reads and Core ML cannot have is left out of the package; its port has no feature."""
+        if not v.is_read and _port_need(v.type, "input"):
+            return Port(v.name, "", v.type)
         dims = v.type.dims
         if image is not None:
             var = p.program.input(name, "fp32", dims, color=image.color)
             p.bind(v, image.preprocess(p, p.cast(var, p.precision)))
             return Port(v.name, name, v.type, image)
         var = p.program.input(name, self._feature_dtype(v.type), dims or (1,))
-        inside = p.cast(var, p.dtype(v.type.dtype))
-        p.bind(v, inside if dims else p.add("squeeze", {"x": inside, "axes": [0]}, inside.dtype, ()))
+        truth = v.type.dtype is BOOL
+        inside = p.test("not_equal", var, 0) if truth else p.cast(var, p.dtype(v.type.dtype))
+        p.bind(v, p.reshape(inside, dims))
         return Port(v.name, name, v.type)
 
     def _output(self, p: Lowering, v: Value, external: str, name: str) -> Port:
-        var = p[v]
-        if v.type.dtype is BOOL or var.dtype not in (p.precision, "int32"):
-            var = p.cast(var, "int32")
-        if var.dtype != "int32":
-            var = p.cast(var, self._feature_dtype(v.type))
-        if not var.shape:
-            var = p.add("expand_dims", {"x": var, "axes": [0]}, var.dtype, (1,))
-        p.program.output(var, name)
+        var = p.cast(p[v], self._feature_dtype(v.type))
+        p.program.output(var if var.shape else p.add("expand_dims", {"x": var, "axes": [0]}, var.dtype, (1,)), name)
         return Port(external, name, v.type)
 
 
-def _port_names(graph: Graph) -> dict[str, str]:
-    """ONNX names of inputs and outputs -> names that Core ML accepts, unique."""
-    names: dict[str, str] = {}
-    used: set[str] = set()
-    for external in [v.name for v in graph.inputs] + graph.output_names:
-        base = candidate = identifier(external)
-        k = 0
-        while candidate in used:
-            k += 1
-            candidate = f"{base}_{k}"
-        used.add(candidate)
-        names.setdefault(external, candidate)
-    return names
+def _port_need(t: TensorType, label: str) -> str:
+    """What Core ML needs of an input or output and this one lacks; nothing if it can be."""
+    if t.dtype.kind not in "fiub" or (t.dtype.is_float and t.dtype.bits < 16):
+        return "floats of at least 16 bits, integers or booleans"
+    if not t.is_static or 0 in t.shape:
+        return "a known size of at least one element"
+    if label.startswith("input") and t.rank > MAX_RANK:
+        return f"a rank of at most {MAX_RANK}"
+    return ""
+
+
+def _port_name(external: str, used: set[str]) -> str:
+    """A name that Core ML accepts and no other input or output has, from the one in the ONNX model."""
+    base = candidate = identifier(external)
+    k = 0
+    while candidate in used:
+        k += 1
+        candidate = f"{base}_{k}"
+    used.add(candidate)
+    return candidate

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +109,23 @@ def test_observers_see_every_tensor(tmp_path: Path) -> None:
         {"x": np.array([-1, 2], np.float32)}, lambda kind, name, value: seen.append((kind, name, value.tolist()))
     )
     assert seen == [("relu", "a", [0, 2]), ("split", "b", [0]), ("split", "c", [2])]
+
+
+def test_tensors_are_freed_after_their_last_use(tmp_path: Path) -> None:
+    p = Program("iOS16")
+    v = p.input("x", "fp32", (8,))
+    for _ in range(4):
+        (v,) = p.op("exp", {"x": v}, [("fp32", (8,))])
+    p.output(v, "y")
+    alive: list[int] = []
+    tensors: list[weakref.ref[Array]] = []
+
+    def observe(_kind: str, _name: str, value: Array) -> None:
+        tensors.append(weakref.ref(value))
+        alive.append(sum(tensor() is not None for tensor in tensors))
+
+    evaluator_of(tmp_path / "m.mlpackage", p).run({"x": np.zeros(8, np.float32)}, observe)
+    assert alive == [1, 2, 2, 2]
 
 
 def constant_of(kind: str, values: dict[str, Any], ios: str, typed: dict[str, str], path: Path) -> list[Array]:

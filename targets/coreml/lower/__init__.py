@@ -1,9 +1,13 @@
 """Lowering of the layer graph to MIL, by family; importing this package fills the table."""
 
 from targets.coreml.lower import (  # noqa: F401  # each registers its operations
+    activation,
     attention,
+    einsum,
     elementwise,
+    generate,
     indexing,
+    integer,
     linear,
     movement,
     norm,
@@ -11,8 +15,12 @@ from targets.coreml.lower import (  # noqa: F401  # each registers its operation
     quant,
     recurrent,
     reduction,
+    refused,
     resize,
+    sampling,
+    spectral,
 )
-from targets.coreml.lower.table import TABLE, Lowering
+from targets.coreml.lower.lowering import Lowering
+from targets.coreml.lower.table import TABLE
 
 __all__ = ["TABLE", "Lowering"]

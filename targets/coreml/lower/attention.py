@@ -5,41 +5,41 @@ from __future__ import annotations
 import numpy as np
 
 from compiler import ops
-from compiler.graph import Node
-from compiler.tensor import BOOL
-from targets.coreml.lower.table import FLOATS, Lowering, lowers, operand_types
+from compiler.graph import Node, Value
+from compiler.tensor import BOOL, Array
+from targets.coreml.lower.lowering import Lowering
+from targets.coreml.lower.table import FLOATS, lowers, operand_types
 from targets.coreml.mil import Var
 
-HIDDEN = {
-    "fp16": -6.0e4,
-    "fp32": -1.0e30,
-}  # added to the scores of what must not be seen; finite, so that nothing is NaN
+HIDDEN = {"fp16": -6.0e4, "fp32": -1.0e30}  # scores of what must not be seen; finite, so that nothing is NaN
 
 
 @lowers(ops.Attention, needs=[operand_types(*FLOATS, BOOL)])
 def _attention(p: Lowering, node: Node, op: ops.Attention) -> None:
-    """The queries are scaled before the product, which keeps fp16 scores small."""
-    q, k, v, *given = p.operands(node)
-    batch, heads, queries, _ = q.shape
+    """The queries are scaled before the product, which keeps fp16 scores small. Weights of what is hidden are set to
+    0 only where a query may see nothing at all: elsewhere softmax has made them 0."""
+    q, k, v, *_ = p.operands(node)
+    _, heads, queries, _ = q.shape
     keys = k.shape[2]
     k, v = _shared(p, k, heads), _shared(p, v, heads)
-    scores = p.add(
-        "matmul",
-        {"x": p.like(q, "mul", y=op.scale), "y": k, "transpose_x": False, "transpose_y": True},
-        q.dtype,
-        (batch, heads, queries, keys),
-    )
+    scores = p.matmul(p.like(q, "mul", y=op.scale), k, transpose_y=True)
     if op.softcap > 0:
         scores = p.like(p.like(p.like(scores, "mul", y=1 / op.softcap), "tanh"), "mul", y=op.softcap)
-    hidden = HIDDEN[p.precision]
-    if op.causal:
-        unseen = np.where(np.tri(queries, keys, dtype=bool), 0.0, hidden).astype(np.float32)
-        scores = p.like(
-            scores, "add", y=p.program.const(unseen.reshape(1, 1, queries, keys), p.precision, name="causal_mask")
-        )
-    if given:
-        scores = _masked(p, scores, given[0], hidden)
+    causal = np.tri(queries, keys, dtype=bool) if op.causal else None
+    mask = node.inputs[3] if len(node.inputs) > 3 else None
+    if mask is not None and mask.data is not None:
+        scores, seen = _known_mask(p, scores, np.asarray(mask.data), causal)
+    else:
+        if causal is not None:
+            scores = p.like(scores, "add", y=_added(p, causal))
+        seen = None
+        if mask is not None:
+            added, seen = _computed_mask(p, mask)
+            scores = p.like(scores, "add", y=added)
+            seen = seen if causal is None else p.binary("logical_and", seen, _boolean(p, causal))
     weights = p.like(scores, "softmax", axis=-1)
+    if seen is not None:
+        weights = p.select(seen, weights, 0.0, weights.dtype)
     p.emit(node, "matmul", x=weights, y=v, transpose_x=False, transpose_y=False)
 
 
@@ -50,19 +50,70 @@ def _shared(p: Lowering, x: Var, heads: int) -> Var:
     if times == 1:
         return x
     single = p.reshape(x, (batch, shared, 1, length * depth))
-    repeated = p.add("tile", {"x": single, "reps": [1, 1, times, 1]}, x.dtype, (batch, shared, times, length * depth))
-    return p.reshape(repeated, (batch, heads, length, depth))
+    return p.reshape(p.spread(single, (batch, shared, times, length * depth)), (batch, heads, length, depth))
 
 
-def _masked(p: Lowering, scores: Var, mask: Var, hidden: float) -> Var:
-    if mask.dtype == "bool":
-        mask = p.add(
-            "select",
-            {"cond": mask, "a": 0.0, "b": p.program.const(np.float32(hidden), p.precision)},
-            p.precision,
-            mask.shape,
-        )
-    elif mask.value is not None:
-        finite = np.maximum(np.asarray(mask.value, np.float32), hidden)
-        mask = p.program.const(finite, p.precision, name="mask")
-    return p.like(scores, "add", y=mask)
+def _added(p: Lowering, seen: Array) -> Var:
+    """What is added to the scores so that only `seen` remains; one constant for all layers with this mask."""
+    key = ("added", seen.shape, seen.tobytes())
+    if key not in p.shared:
+        p.shared[key] = p.floats(np.where(seen, 0.0, HIDDEN[p.precision]), "mask")
+    return p.shared[key]
+
+
+def _boolean(p: Lowering, seen: Array) -> Var:
+    key = ("seen", seen.shape, seen.tobytes())
+    if key not in p.shared:
+        p.shared[key] = p.program.const(seen, "bool", name="seen")
+    return p.shared[key]
+
+
+def _known_mask(p: Lowering, scores: Var, mask: Array, causal: Array | None) -> tuple[Var, Var | None]:
+    """Scores with a constant mask and the causal one in a single sum; which are seen, if a query sees none."""
+    seen = mask if mask.dtype == bool else mask > -np.inf
+    seen = seen if causal is None else np.logical_and(seen, causal)
+    if mask.dtype == bool:
+        added = _added(p, seen)
+    else:
+        hidden = HIDDEN[p.precision]
+        added = p.floats(np.where(seen, np.maximum(mask.astype(np.float32), hidden), hidden), "mask")
+    return p.like(scores, "add", y=added), None if seen.any(-1).all() else _boolean(p, np.ascontiguousarray(seen))
+
+
+def _computed_mask(p: Lowering, mask: Value) -> tuple[Var, Var]:
+    """What is added to the scores, and what is seen; derived once for all layers that share the mask."""
+    given, hidden = p[mask], HIDDEN[p.precision]
+    if ("added", mask) not in p.shared:
+        if given.dtype == "bool":
+            number = p.cast(given, p.precision)
+            p.shared["added", mask] = p.like(p.like(number, "sub", y=1.0), "mul", y=-hidden)
+            p.shared["seen", mask] = given
+        else:
+            p.shared["added", mask] = p.like(given, "maximum", y=hidden)
+            p.shared["seen", mask] = p.test("greater", given, hidden)
+    return p.shared["added", mask], p.shared["seen", mask]
+
+
+@lowers(ops.RotaryEmbedding)
+def _rotary_embedding(p: Lowering, node: Node, op: ops.RotaryEmbedding) -> None:
+    """Each pair (a, b) of features becomes (c a - s b, s a + c b)."""
+    x, cos, sin, *ids = p.operands(node)
+    batch, _, length, width = x.shape
+    half = cos.shape[-1]
+    if ids:
+        shape = (batch, length, half)
+        cos, sin = (p.add("gather", {"x": t, "indices": ids[0], "axis": 0}, t.dtype, shape) for t in (cos, sin))
+    cos, sin = (p.reshape(t, (batch, 1, length, half)) for t in (cos, sin))
+    if op.interleaved:
+        a, b = p.cut(x, 3, 0, 2 * half, 2), p.cut(x, 3, 1, 2 * half, 2)
+    else:
+        a, b = p.cut(x, 3, 0, half), p.cut(x, 3, half, 2 * half)
+    first = p.binary("sub", p.binary("mul", a, cos), p.binary("mul", b, sin))
+    second = p.binary("add", p.binary("mul", a, sin), p.binary("mul", b, cos))
+    if op.interleaved:
+        pairs = p.concat([p.reshape(t, (*t.shape, 1)) for t in (first, second)], 4)
+        turned = [p.reshape(pairs, (*first.shape[:3], 2 * half))]
+    else:
+        turned = [first, second]
+    rest = [p.cut(x, 3, 2 * half, width)] if 2 * half < width else []
+    p.bind(node.output, p.concat([*turned, *rest], 3, node.output.name))

@@ -1,4 +1,4 @@
-"""Element-by-element operations and activations."""
+"""Arithmetic, comparison, logic, choice and conversion, element by element."""
 
 from __future__ import annotations
 
@@ -9,180 +9,30 @@ import numpy as np
 from compiler import ops
 from compiler.graph import Node
 from compiler.op import Op
-from compiler.tensor import BOOL, DTYPES
-from targets.coreml.lower.table import ANY_NUMBER, FLOAT, FLOATS, INTS, NUMBER, Lowering, lowers, op_need, operand_types
-from targets.coreml.mil import Operand, Var
-
-SAME = {  # one operation of MIL that takes x alone
-    ops.Sign: "sign",
-    ops.Floor: "floor",
-    ops.Ceil: "ceil",
-    ops.Round: "round",
-    ops.Sqrt: "sqrt",
-    ops.Exp: "exp",
-    ops.Sin: "sin",
-    ops.Cos: "cos",
-    ops.Tan: "tan",
-    ops.Asin: "asin",
-    ops.Acos: "acos",
-    ops.Atan: "atan",
-    ops.Sinh: "sinh",
-    ops.Cosh: "cosh",
-    ops.Atanh: "atanh",
-    ops.Tanh: "tanh",
-    ops.Erf: "erf",
-    ops.Sigmoid: "sigmoid",
-    ops.Softplus: "softplus",
-    ops.Softsign: "softsign",
-}
-WITH_ALPHA = {ops.LeakyRelu: "leaky_relu", ops.Elu: "elu", ops.ThresholdedRelu: "thresholded_relu"}
+from compiler.target import Need
+from compiler.tensor import BOOL, DTYPES, U32, U64
+from targets.coreml.lower.lowering import Lowering
+from targets.coreml.lower.table import (
+    BOOLEAN,
+    FLOAT,
+    FLOATS,
+    INTS,
+    NUMBER,
+    WITH_UNSIGNED,
+    lowers,
+    operand_types,
+)
+from targets.coreml.mil import Var
 
 
-def _same(p: Lowering, node: Node, op: Op) -> None:
-    p.emit(node, SAME[type(op)], x=p.operands(node)[0])
-
-
-lowers(*SAME, needs=[FLOAT])(_same)
-
-
-@lowers(*WITH_ALPHA, needs=[FLOAT])
-def _with_alpha(p: Lowering, node: Node, op: ops.LeakyRelu) -> None:
-    p.emit(node, WITH_ALPHA[type(op)], x=p.operands(node)[0], alpha=op.alpha)
-
-
-@lowers(ops.Identity)
+@lowers(ops.Identity, any_rank=True)
 def _identity(p: Lowering, node: Node, op: Op) -> None:
     (x,) = node.inputs
     assert x is not None
-    p.bind(node.output, p[x])
+    p.bind(node.output, p.raw(x))
 
 
-@lowers(ops.Abs, needs=[NUMBER])
-def _abs(p: Lowering, node: Node, op: Op) -> None:
-    p.emit(node, "abs", x=p.operands(node)[0])
-
-
-@lowers(ops.Neg, needs=[NUMBER])
-def _neg(p: Lowering, node: Node, op: Op) -> None:
-    (x,) = p.operands(node)
-    p.emit(node, "mul", x=x, y=-1.0 if x.dtype == p.precision else -1)
-
-
-@lowers(ops.Reciprocal, needs=[FLOAT])
-def _reciprocal(p: Lowering, node: Node, op: Op) -> None:
-    p.emit(node, "inverse", x=p.operands(node)[0], epsilon=0.0)
-
-
-@lowers(ops.Log, needs=[FLOAT])
-def _log(p: Lowering, node: Node, op: Op) -> None:
-    p.emit(node, "log", x=p.operands(node)[0], epsilon=0.0)
-
-
-@lowers(ops.Relu, needs=[NUMBER])
-def _relu(p: Lowering, node: Node, op: Op) -> None:
-    (x,) = p.operands(node)
-    if x.dtype == p.precision:
-        p.emit(node, "relu", x=x)
-    else:
-        p.emit(node, "maximum", x=x, y=0)
-
-
-@lowers(ops.Clip, needs=[NUMBER])
-def _clip(p: Lowering, node: Node, op: ops.Clip) -> None:
-    (x,) = p.operands(node)
-    if x.dtype != p.precision:
-        low, high = (int(max(min(b, 2**31 - 1), -(2**31))) for b in (op.low, op.high))
-        p.emit(node, "minimum", x=p.like(x, "maximum", y=low), y=high)
-    elif (op.low, op.high) == (0.0, 6.0):
-        p.emit(node, "relu6", x=x)
-    elif op.low == 0.0 and op.high == inf:
-        p.emit(node, "relu", x=x)
-    elif op.high == inf:
-        p.emit(node, "maximum", x=x, y=op.low)
-    elif op.low == -inf or op.low > op.high:
-        p.emit(node, "minimum", x=x if op.low == -inf else p.like(x, "maximum", y=op.low), y=op.high)
-    else:
-        p.emit(node, "clip", x=x, alpha=op.low, beta=op.high)
-
-
-@lowers(ops.HardSigmoid, needs=[FLOAT])
-def _hard_sigmoid(p: Lowering, node: Node, op: ops.HardSigmoid) -> None:
-    p.emit(node, "sigmoid_hard", x=p.operands(node)[0], alpha=op.alpha, beta=op.beta)
-
-
-@lowers(ops.HardSwish, needs=[FLOAT])
-def _hard_swish(p: Lowering, node: Node, op: Op) -> None:
-    (x,) = p.operands(node)
-    p.emit(node, "mul", x=x, y=p.like(x, "sigmoid_hard", alpha=1 / 6, beta=0.5))
-
-
-@lowers(ops.Silu, needs=[FLOAT])
-def _silu(p: Lowering, node: Node, op: ops.Silu) -> None:
-    (x,) = p.operands(node)
-    if op.alpha == 1.0:
-        p.emit(node, "silu", x=x)
-    else:
-        p.emit(node, "mul", x=x, y=p.like(p.like(x, "mul", y=op.alpha), "sigmoid"))
-
-
-@lowers(ops.Gelu, needs=[FLOAT])
-def _gelu(p: Lowering, node: Node, op: ops.Gelu) -> None:
-    mode = "TANH_APPROXIMATION" if op.approximate == "tanh" else "EXACT"
-    p.emit(node, "gelu", x=p.operands(node)[0], mode=mode)
-
-
-@lowers(ops.Mish, needs=[FLOAT])
-def _mish(p: Lowering, node: Node, op: Op) -> None:
-    (x,) = p.operands(node)
-    p.emit(node, "mul", x=x, y=p.like(p.like(x, "softplus"), "tanh"))
-
-
-@lowers(ops.Selu, needs=[FLOAT])
-def _selu(p: Lowering, node: Node, op: ops.Selu) -> None:
-    (x,) = p.operands(node)
-    p.emit(node, "mul", x=p.like(x, "elu", alpha=op.alpha), y=op.gamma)
-
-
-@lowers(ops.Celu, needs=[FLOAT])
-def _celu(p: Lowering, node: Node, op: ops.Celu) -> None:
-    (x,) = p.operands(node)
-    scaled = p.like(x, "mul", y=1 / op.alpha)
-    p.emit(node, "mul", x=p.like(scaled, "elu", alpha=1.0), y=op.alpha)
-
-
-@lowers(ops.Shrink, needs=[FLOAT])
-def _shrink(p: Lowering, node: Node, op: ops.Shrink) -> None:
-    (x,) = p.operands(node)
-    above = _test(p, "greater", x, op.lambd)
-    below = _test(p, "less", x, -op.lambd)
-    inner = p.add(
-        "select", {"cond": above, "a": p.like(x, "sub", y=op.bias), "b": p.like(x, "mul", y=0.0)}, x.dtype, x.shape
-    )
-    p.emit(node, "select", cond=below, a=p.like(x, "add", y=op.bias), b=inner)
-
-
-@lowers(ops.PRelu, needs=[FLOAT])
-def _prelu(p: Lowering, node: Node, op: Op) -> None:
-    x, slope = p.operands(node)
-    tail = p.binary("mul", p.like(x, "minimum", y=0.0), slope)
-    p.emit(node, "add", x=p.like(x, "relu"), y=tail)
-
-
-@lowers(ops.Asinh, ops.Acosh, needs=[FLOAT])
-def _inverse_hyperbolic(p: Lowering, node: Node, op: Op) -> None:
-    """log(x + sqrt(x^2 + 1)) for asinh (odd, so of |x| with the sign put back), log(x + sqrt(x^2 - 1)) for acosh."""
-    (x,) = p.operands(node)
-    odd = isinstance(op, ops.Asinh)
-    size = p.like(x, "abs") if odd else x
-    root = p.like(p.like(p.like(size, "square"), "add", y=1.0 if odd else -1.0), "sqrt")
-    total = p.like(size, "add", y=root)
-    if odd:
-        p.emit(node, "mul", x=p.like(total, "log", epsilon=0.0), y=p.like(x, "sign"))
-    else:
-        p.emit(node, "log", x=total, epsilon=0.0)
-
-
-@lowers(ops.Not, needs=[operand_types(BOOL)])
+@lowers(ops.Not, needs=[BOOLEAN])
 def _not(p: Lowering, node: Node, op: Op) -> None:
     p.emit(node, "logical_not", x=p.operands(node)[0])
 
@@ -201,18 +51,11 @@ def _is_inf(p: Lowering, node: Node, op: ops.IsInf) -> None:
     elif op.detect_negative or op.detect_positive:
         p.emit(node, "equal", x=x, y=inf if op.detect_positive else -inf)
     else:
-        p.emit(node, "logical_and", x=_test(p, "equal", x, inf), y=_test(p, "equal", x, -inf))
+        p.emit(node, "logical_and", x=p.test("equal", x, inf), y=p.test("equal", x, -inf))
 
 
-def _test(p: Lowering, kind: str, x: Var, y: Operand) -> Var:
-    shape = np.broadcast_shapes(x.shape, y.shape) if isinstance(y, Var) else x.shape
-    return p.add(kind, {"x": x, "y": y}, "bool", shape)
-
-
-BINARY: dict[type[Op], str] = {
-    ops.Add: "add",
-    ops.Sub: "sub",
-    ops.Mul: "mul",
+ARITHMETIC: dict[type[Op], str] = {ops.Add: "add", ops.Mul: "mul", ops.Sub: "sub"}
+COMPARISON: dict[type[Op], str] = {
     ops.Less: "less",
     ops.Greater: "greater",
     ops.LessOrEqual: "less_equal",
@@ -221,49 +64,75 @@ BINARY: dict[type[Op], str] = {
 LOGIC: dict[type[Op], str] = {ops.And: "logical_and", ops.Or: "logical_or", ops.Xor: "logical_xor"}
 
 
-@lowers(*BINARY, needs=[operand_types(*FLOATS, *INTS, BOOL)])
-def _binary(p: Lowering, node: Node, op: Op) -> None:
+@lowers(ops.Add, ops.Mul, needs=[WITH_UNSIGNED])
+@lowers(ops.Sub, needs=[NUMBER])
+def _arithmetic(p: Lowering, node: Node, op: Op) -> None:
     x, y = p.operands(node)
-    p.emit(node, BINARY[type(op)], x=x, y=y)
+    v = node.output
+    p.finish(node, p.add(ARITHMETIC[type(op)], {"x": x, "y": y}, x.dtype, v.type.dims, v.name))
 
 
-@lowers(*LOGIC, needs=[operand_types(BOOL)])
+@lowers(*COMPARISON, needs=[operand_types(*FLOATS, *INTS, U32, U64, BOOL)])
+def _compare(p: Lowering, node: Node, op: Op) -> None:
+    x, y = p.operands(node)
+    p.emit(node, COMPARISON[type(op)], x=x, y=y)
+
+
+@lowers(*LOGIC, needs=[BOOLEAN])
 def _logic(p: Lowering, node: Node, op: Op) -> None:
     x, y = p.operands(node)
     p.emit(node, LOGIC[type(op)], x=x, y=y)
 
 
-@lowers(ops.Equal, needs=[ANY_NUMBER])
+@lowers(ops.Equal)
 def _equal(p: Lowering, node: Node, op: Op) -> None:
     x, y = (p.cast(v, "int32") if v.dtype == "bool" else v for v in p.operands(node))
     p.emit(node, "equal", x=x, y=y)
 
 
-@lowers(ops.Div, needs=[NUMBER])
+@lowers(ops.Div, needs=[WITH_UNSIGNED])
 def _div(p: Lowering, node: Node, op: Op) -> None:
+    """The quotient of integers is cut towards zero: that of the sizes, with the sign put back."""
     x, y = p.operands(node)
-    if x.dtype == p.precision:
+    if x.dtype != "int32":
         p.emit(node, "real_div", x=x, y=y)
-        return
-    sign = p.binary("mul", p.like(x, "sign"), p.like(y, "sign"))
-    p.emit(node, "mul", x=p.binary("floor_div", p.like(x, "abs"), p.like(y, "abs")), y=sign)
+    elif node.output.type.dtype.kind == "u":
+        p.emit(node, "floor_div", x=x, y=y)
+    else:
+        quotient = p.binary("floor_div", p.like(x, "abs"), p.like(y, "abs"))
+        p.finish(node, p.binary("mul", quotient, p.binary("mul", p.like(x, "sign"), p.like(y, "sign"))))
 
 
-@lowers(ops.Pow, needs=[operand_types(*FLOATS, *INTS)])
+@lowers(ops.Pow, needs=[WITH_UNSIGNED])
 def _pow(p: Lowering, node: Node, op: Op) -> None:
-    x, y = (p.cast(v, p.precision) for v in p.operands(node))
-    result = p.binary("pow", x, y)
-    p.bind(node.output, p.cast(result, p.dtype(node.output.type.dtype)))
+    """Integers stay integers where the exponent is a small constant; else they are raised as fp32, and cut."""
+    x, y = p.operands(node)
+    power = node.inputs[1]
+    assert power is not None
+    if x.dtype == "int32" and power.data is not None and power.data.size == 1 and power.data.item() in (1, 2, 3):
+        times = [x] * int(power.data.item())
+        product = times[0]
+        for factor in times[1:]:
+            product = p.binary("mul", product, factor)
+        p.finish(node, p.spread(product, node.output.type.dims))
+        return
+    kind = p.precision if x.dtype == p.precision else "fp32"
+    y = p.binary("pow", p.cast(x, kind), p.cast(y, kind))
+    if x.dtype == "int32":
+        exact = p.like(y, "round")
+        near = p.test("less", p.like(p.like(y, "sub", y=exact), "abs"), 1e-3)
+        y = p.select(near, exact, y)
+    p.finish(node, p.cast(y, x.dtype))
 
 
-@lowers(ops.Mod, needs=[NUMBER])
+@lowers(ops.Mod, needs=[WITH_UNSIGNED])
 def _mod(p: Lowering, node: Node, op: ops.Mod) -> None:
     x, y = p.operands(node)
     if not op.fmod:
-        p.emit(node, "mod", x=x, y=y)
+        p.finish(node, p.binary("mod", x, y))
         return
     rest = p.binary("mod", p.like(x, "abs"), p.like(y, "abs"))
-    p.emit(node, "mul", x=rest, y=p.like(x, "sign"))
+    p.finish(node, p.binary("mul", rest, p.like(x, "sign")))
 
 
 def _folded(p: Lowering, node: Node, kind: str) -> Var:
@@ -276,7 +145,7 @@ def _folded(p: Lowering, node: Node, kind: str) -> Var:
 VARIADIC: dict[type[Op], str] = {ops.Max: "maximum", ops.Min: "minimum", ops.Sum: "add"}
 
 
-@lowers(*VARIADIC, needs=[NUMBER])
+@lowers(*VARIADIC, needs=[WITH_UNSIGNED])
 def _variadic(p: Lowering, node: Node, op: Op) -> None:
     p.bind(node.output, _folded(p, node, VARIADIC[type(op)]))
 
@@ -289,24 +158,56 @@ def _mean(p: Lowering, node: Node, op: Op) -> None:
 @lowers(ops.Where)
 def _where(p: Lowering, node: Node, op: Op) -> None:
     condition, x, y = p.operands(node)
-    if x.dtype == "bool":
-        chosen = p.add(
-            "select",
-            {"cond": condition, "a": p.cast(x, "int32"), "b": p.cast(y, "int32")},
-            "int32",
-            node.output.type.dims,
-        )
-        p.bind(node.output, p.cast(chosen, "bool"))
-    else:
-        p.emit(node, "select", cond=condition, a=x, b=y)
+    p.bind(node.output, p.select(condition, x, y, name=node.output.name))
 
 
-CASTS = op_need("a cast to float, int32, int64 or bool", lambda op: DTYPES[op.to] in (*FLOATS, *INTS, BOOL))
+def _convertible(node: Node) -> bool:
+    source, target = (v.type.dtype for v in (node.inputs[0], node.output) if v is not None)
+    return not (target.kind == "u" and target.bits >= 32 and source.kind in "fi")
 
 
-@lowers(ops.Cast, needs=[CASTS])
+UNSIGNED = Need(
+    text="a target type other than u32 and u64, into which negative numbers wrap around (i64 holds the rest)",
+    holds=_convertible,
+)
+
+
+@lowers(ops.Cast, needs=[UNSIGNED])
 def _cast(p: Lowering, node: Node, op: ops.Cast) -> None:
+    """To fp16 inside an fp32 program means rounding; to narrow integers, wrapping; to booleans, a comparison with 0,
+    which leaves no doubt about fractions."""
     (x,) = p.operands(node)
-    target = p.dtype(DTYPES[op.to])
-    narrowed = p.precision == "fp32" and op.to == "f16" and x.dtype == "fp32"
-    p.bind(node.output, p.cast(p.cast(x, "fp16"), "fp32") if narrowed else p.cast(x, target))
+    to = DTYPES[op.to]
+    if to is BOOL:
+        nonzero = x if x.dtype == "bool" else p.test("not_equal", x, 0 if x.dtype == "int32" else 0.0)
+        p.bind(node.output, nonzero)
+    elif to.is_float:
+        given = node.inputs[0]
+        assert given is not None
+        narrows = op.to == "f16" and p.precision == "fp32" and given.type.dtype is not to
+        p.bind(node.output, p.cast(p.cast(x, "fp16") if narrows else x, p.precision))
+    else:
+        source = node.inputs[0]
+        assert source is not None
+        fits = source.type.dtype.is_integer and source.type.dtype.bits < to.bits and source.type.dtype.kind == "u"
+        whole = p.cast(x, "int32")
+        p.bind(node.output, whole if fits or x.dtype == "bool" else p.wrapped(whole, to))
+
+
+@lowers(ops.BitShift, needs=[operand_types(*(DTYPES[n] for n in ("u8", "u16")))])
+def _bit_shift(p: Lowering, node: Node, op: ops.BitShift) -> None:
+    """A product with (LEFT), or a rounded-down quotient by (RIGHT), a power of two read from a table."""
+    x, y = p.operands(node)
+    bits = node.output.type.dtype.bits
+    beyond = 0 if op.direction == "LEFT" else 1 << bits
+    powers = p.ints(np.array([*(1 << i for i in range(bits)), beyond]), "powers")
+    place = p.like(y, "minimum", y=bits)
+    factor = p.add("gather", {"x": powers, "indices": place, "axis": 0}, "int32", y.shape)
+    p.finish(node, p.binary("mul" if op.direction == "LEFT" else "floor_div", x, factor))
+
+
+@lowers(ops.BitwiseNot, needs=[operand_types(*INTS)])
+def _bitwise_not(p: Lowering, node: Node, op: Op) -> None:
+    """-1 - x, in the ring of the element type."""
+    (x,) = p.operands(node)
+    p.finish(node, p.like(p.like(x, "mul", y=-1), "sub", y=1))

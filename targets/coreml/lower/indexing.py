@@ -1,33 +1,41 @@
-"""Gathers, scatters and one-hot rows."""
+"""Gathers and scatters; indices are counted from the front, for negative ones are undefined since iOS 17."""
 
 from __future__ import annotations
+
+from math import prod
 
 import numpy as np
 
 from compiler import ops
 from compiler.graph import Node, Value
 from compiler.target import Need
-from targets.coreml.lower.table import FLOATS, INTS, MAX_RANK, Lowering, lowers, op_need, operand_types
-from targets.coreml.mil import Operand, Var
+from compiler.tensor import BOOL, Array
+from targets.coreml.lower.lowering import Lowering, Operands
+from targets.coreml.lower.table import MAX_RANK, lowers, since
+from targets.coreml.mil import Var
 
-DATA = operand_types(*FLOATS, *INTS)
 READABLE = Need(
     text=f"operands of rank at most {MAX_RANK}",
     holds=lambda node: all(t is None or t.rank <= MAX_RANK for t in node.input_types),
 )
 
 
-def _indices(p: Lowering, v: Value | None, length: int) -> Var:
-    """Indices counted from the front: constants are converted now, computed ones by a select."""
+def from_front(p: Lowering, i: Var, lengths: int | Array) -> Var:
+    """Indices with the length of their axis (or of each axis, along the last axis of `i`) added where negative."""
+    if isinstance(i.value, np.ndarray):
+        return p.ints(np.where(i.value < 0, i.value + lengths, i.value))
+    moved = p.like(i, "add", y=lengths)
+    return p.select(p.test("less", i, 0), moved, i)
+
+
+def _indices(p: Lowering, v: Value | None, lengths: int | Array) -> Var:
     assert v is not None
-    if v.data is not None:
-        data = np.asarray(v.data)
-        return p.program.const(
-            np.where(data < 0, data + length, data).astype(np.int32), "int32", name=v.name or "indices"
-        )
-    i = p.cast(p[v], "int32")
-    negative = p.add("less", {"x": i, "y": 0}, "bool", i.shape)
-    return p.add("select", {"cond": negative, "a": p.like(i, "add", y=length), "b": i}, "int32", i.shape)
+    return from_front(p, p[v], lengths)
+
+
+def _movable(p: Lowering, x: Var) -> Var:
+    """Gathers and scatters take no booleans."""
+    return p.cast(x, "int32") if x.dtype == "bool" else x
 
 
 @lowers(ops.Gather, any_rank=True, needs=[READABLE])
@@ -35,85 +43,113 @@ def _gather(p: Lowering, node: Node, op: ops.Gather) -> None:
     """With indices of several axes the result's rank may be too high: then they are gathered as one row."""
     x = p.operands(node)[0]
     indices = _indices(p, node.inputs[1], x.shape[op.axis])
-    source = p.cast(x, "int32") if x.dtype == "bool" else x
+    source = _movable(p, x)
     dims = node.output.type.dims
     if len(dims) > MAX_RANK:
-        indices = p.reshape(indices, (int(np.prod(indices.shape)),))
+        indices = p.reshape(indices, (prod(indices.shape),))
         dims = (*x.shape[: op.axis], *indices.shape, *x.shape[op.axis + 1 :])
     y = p.add("gather", {"x": source, "indices": indices, "axis": op.axis}, source.dtype, dims, node.output.name)
     p.bind(node.output, p.cast(y, x.dtype))
 
 
-@lowers(ops.GatherElements, needs=[DATA])
+@lowers(ops.GatherElements)
 def _gather_elements(p: Lowering, node: Node, op: ops.GatherElements) -> None:
+    """MIL wants as many elements as indices along the other axes."""
     x = p.operands(node)[0]
     indices = _indices(p, node.inputs[1], x.shape[op.axis])
-    cropped = x
-    if any(d > i for k, (d, i) in enumerate(zip(x.shape, indices.shape, strict=True)) if k != op.axis):
-        ends = [d if k == op.axis else i for k, (d, i) in enumerate(zip(x.shape, indices.shape, strict=True))]
-        cropped = p.add("slice_by_index", {"x": x, "begin": [0] * len(ends), "end": ends}, x.dtype, ends)
-    p.emit(node, "gather_along_axis", x=cropped, indices=indices, axis=op.axis)
+    source = _movable(p, x)
+    for axis, n in enumerate(indices.shape):
+        if axis != op.axis:
+            source = p.cut(source, axis, 0, n)
+    operands: Operands = {"x": source, "indices": indices, "axis": op.axis}
+    y = p.add("gather_along_axis", operands, source.dtype, indices.shape, node.output.name)
+    p.bind(node.output, p.cast(y, x.dtype))
 
 
-@lowers(ops.GatherND, needs=[DATA])
+def _batched(node: Node) -> bool:
+    return isinstance(node.op, ops.GatherND) and node.op.batch_dims > 0
+
+
+@lowers(ops.GatherND, needs=[since(16, "a GatherND with batch_dims", _batched)])
 def _gather_nd(p: Lowering, node: Node, op: ops.GatherND) -> None:
     x = p.operands(node)[0]
-    indices = _nd_indices(p, node.inputs[1], x.shape[op.batch_dims :])
-    p.emit(node, "gather_nd", x=x, indices=indices, batch_dims=op.batch_dims if p.ios >= 16 else None)
-
-
-def _nd_indices(p: Lowering, v: Value | None, dims: tuple[int, ...]) -> Var:
-    """Index tuples counted from the front."""
+    v = node.inputs[1]
     assert v is not None
-    lengths = np.array(dims[: v.type.dims[-1]], np.int32)
-    if v.data is not None:
-        data = np.asarray(v.data)
-        return p.program.const(
-            np.where(data < 0, data + lengths, data).astype(np.int32), "int32", name=v.name or "indices"
-        )
-    i = p.cast(p[v], "int32")
-    negative = p.add("less", {"x": i, "y": 0}, "bool", i.shape)
-    return p.add("select", {"cond": negative, "a": p.like(i, "add", y=lengths), "b": i}, "int32", i.shape)
+    lengths = np.array(x.shape[op.batch_dims : op.batch_dims + v.type.dims[-1]], np.int32)
+    indices, source = _indices(p, v, lengths), _movable(p, x)
+    operands: Operands = {"x": source, "indices": indices, "batch_dims": op.batch_dims if p.ios >= 16 else None}
+    y = p.add("gather_nd", operands, source.dtype, node.output.type.dims, node.output.name)
+    p.bind(node.output, p.cast(y, x.dtype))
 
 
 MODES = {"none": "update", "add": "add", "mul": "mul", "min": "min", "max": "max"}
+MOVED = Need(
+    text="reduction none for booleans",
+    holds=lambda node: node.output.type.dtype is not BOOL or getattr(node.op, "reduction", "none") == "none",
+)
 
 
-@lowers(ops.ScatterElements, needs=[DATA])
+@lowers(ops.ScatterElements, needs=[MOVED])
 def _scatter_elements(p: Lowering, node: Node, op: ops.ScatterElements) -> None:
-    x, _, updates = p.operands(node)
+    """MIL wants indices for every element along the other axes; where there are fewer, each becomes the position of
+    one element, and all are scattered by position."""
+    x, _, updates = (_movable(p, v) for v in p.operands(node))
     indices = _indices(p, node.inputs[1], x.shape[op.axis])
-    p.emit(node, "scatter_along_axis", data=x, indices=indices, updates=updates, axis=op.axis, mode=MODES[op.reduction])
+    others = [i for i in range(len(x.shape)) if i != op.axis]
+    if all(indices.shape[i] == x.shape[i] for i in others):
+        operands: Operands = {
+            "data": x,
+            "indices": indices,
+            "updates": updates,
+            "axis": op.axis,
+            "mode": MODES[op.reduction],
+        }
+        y = p.add("scatter_along_axis", operands, x.dtype, x.shape, node.output.name)
+    else:
+        count = prod(indices.shape)
+        columns = [
+            p.reshape(indices, (count, 1)) if i == op.axis else p.ints(grid.reshape(count, 1), "positions")
+            for i, grid in enumerate(np.indices(indices.shape))
+        ]
+        y = _scattered(p, x, p.concat(columns, 1), p.reshape(updates, (count,)), op.reduction, node.output.name)
+    p.finish(node, p.cast(y, p.dtype(node.output.type.dtype)))
 
 
-@lowers(ops.ScatterND, needs=[DATA])
+@lowers(ops.ScatterND, needs=[MOVED])
 def _scatter_nd(p: Lowering, node: Node, op: ops.ScatterND) -> None:
-    x, _, updates = p.operands(node)
-    indices = _nd_indices(p, node.inputs[1], x.shape)
-    p.emit(node, "scatter_nd", data=x, indices=indices, updates=updates, mode=MODES[op.reduction])
+    x, _, updates = (_movable(p, v) for v in p.operands(node))
+    v = node.inputs[1]
+    assert v is not None
+    indices = _indices(p, v, np.array(x.shape[: v.type.dims[-1]], np.int32))
+    y = _scattered(p, x, indices, updates, op.reduction, node.output.name)
+    p.finish(node, p.cast(y, p.dtype(node.output.type.dtype)))
 
 
-@lowers(ops.OneHot, needs=[op_need("a known depth", lambda op: op.depth > 0)])
-def _one_hot(p: Lowering, node: Node, op: ops.OneHot) -> None:
-    """Each index compared with every position, then a choice between the two values."""
-    index, values = node.inputs
-    assert index is not None and values is not None
-    rank = index.type.rank + 1
-    axis = op.axis % rank
-    i = _indices(p, index, op.depth)
-    column = p.reshape(i, (*i.shape[:axis], 1, *i.shape[axis:]))
-    positions = np.arange(op.depth, dtype=np.int32).reshape([-1 if k == axis else 1 for k in range(rank)])
-    hit = p.add("equal", {"x": column, "y": positions}, "bool", node.output.type.dims)
-    off, on = (_scalar(p, values, k) for k in (0, 1))
-    p.emit(node, "select", cond=hit, a=on, b=off)
+def _scattered(p: Lowering, x: Var, indices: Var, updates: Var, reduction: str, name: str = "") -> Var:
+    operands: Operands = {"data": x, "indices": indices, "updates": updates, "mode": MODES[reduction]}
+    return p.add("scatter_nd", operands, x.dtype, x.shape, name)
 
 
-def _scalar(p: Lowering, values: Value, k: int) -> Operand:
-    if values.data is not None:
-        number = values.data[k].item()
-        return p.program.const(
-            np.array(number, np.float32 if values.type.dtype.is_float else np.int32), p.dtype(values.type.dtype)
-        )
-    v = p[values]
-    part = p.add("slice_by_index", {"x": v, "begin": [k], "end": [k + 1]}, v.dtype, (1,))
-    return part
+@lowers(ops.TensorScatter)
+def _tensor_scatter(p: Lowering, node: Node, op: ops.TensorScatter) -> None:
+    """Each update goes to (batch, write index + its number), with the written axis brought second."""
+    x, updates, *starts = (_movable(p, v) for v in p.operands(node))
+    perm = [0, op.axis, *(i for i in range(1, len(x.shape)) if i != op.axis)]
+    batch, length, count = x.shape[0], x.shape[op.axis], updates.shape[op.axis]
+    row = p.ints(np.broadcast_to(np.arange(batch)[:, None, None], (batch, count, 1)), "rows")
+    steps = p.ints(np.broadcast_to(np.arange(count)[None, :, None], (batch, count, 1)), "steps")
+    place = steps if not starts else p.binary("add", steps, p.reshape(starts[0], (batch, 1, 1)))
+    if op.mode == "circular" and starts:
+        place = p.like(place, "mod", y=length)
+    moved, given = p.transpose(x, perm), p.transpose(updates, perm)
+    y = _scattered(p, moved, p.concat([row, place], 2), given, "none")
+    p.bind(node.output, p.cast(p.transpose(y, [perm.index(i) for i in range(len(perm))]), p.operands(node)[0].dtype))
+
+
+@lowers(ops.MaxUnpool)
+def _max_unpool(p: Lowering, node: Node, op: ops.MaxUnpool) -> None:
+    x, indices = p.operands(node)
+    count = prod(x.shape)
+    zeros = p.spread(p.program.const(np.array(0.0 if x.dtype != "int32" else 0), x.dtype), (prod(op.shape),))
+    y = _scattered(p, zeros, p.reshape(indices, (count, 1)), p.reshape(x, (count,)), "none")
+    p.bind(node.output, p.reshape(y, op.shape))

@@ -6,21 +6,32 @@ import numpy as np
 
 from compiler import ops
 from compiler.graph import Node
-from targets.coreml.lower.table import FLOAT, Lowering, constant_operands, lowers
-from targets.coreml.mil import Operand, Var
+from compiler.target import Need
+from targets.coreml.lower.lowering import Lowering, Operands
+from targets.coreml.lower.movement import pairs
+from targets.coreml.lower.table import FLOAT, NUMBER, lowers, op_need, since
+from targets.coreml.mil import Var
 
 
-def pairs(pads: tuple[int, ...]) -> list[int]:
-    """ONNX begins-then-ends as MIL's begin, end of each axis."""
-    half = len(pads) // 2
-    return [p for i in range(half) for p in (pads[i], pads[half + i])]
+def _computed_weight(node: Node) -> bool:
+    weight = node.inputs[1]
+    return weight is not None and weight.data is None
 
 
-@lowers(ops.Conv, needs=[FLOAT])
+STILL = Need(
+    text="dilations of 1 where the weight is computed (a dilated kernel can be a constant, or widened with zeros)",
+    holds=lambda node: not _computed_weight(node) or set(getattr(node.op, "dilations", ())) <= {1},
+    source="coremltools 9.0, type inference of conv",
+    confidence="documented",
+)
+PLANES = op_need("one to three spatial axes", lambda op: 1 <= len(op.strides) <= 3)
+
+
+@lowers(ops.Conv, needs=[FLOAT, PLANES, STILL])
 def _conv(p: Lowering, node: Node, op: ops.Conv) -> None:
     x, w, *b = p.operands(node)
     bias = b[0] if b and b[0].value is not None else None
-    operands: dict[str, Operand | None] = {
+    operands: Operands = {
         "x": x,
         "weight": w,
         "bias": bias,
@@ -32,16 +43,20 @@ def _conv(p: Lowering, node: Node, op: ops.Conv) -> None:
     }
     if b and bias is None:
         y = p.add("conv", operands, x.dtype, node.output.type.dims)
-        p.emit(node, "add", x=y, y=_per_channel(p, b[0], len(x.shape)))
+        p.emit(node, "add", x=y, y=per_channel(p, b[0], len(x.shape)))
     else:
         p.emit(node, "conv", **operands)
 
 
-def _per_channel(p: Lowering, b: Var, rank: int) -> Var:
+def per_channel(p: Lowering, b: Var, rank: int) -> Var:
+    """A vector over axis 1, shaped to broadcast."""
     return p.reshape(b, [1, b.shape[0], *[1] * (rank - 2)])
 
 
-@lowers(ops.ConvTranspose, needs=[FLOAT, constant_operands(1)])
+@lowers(
+    ops.ConvTranspose,
+    needs=[FLOAT, PLANES, STILL, since(17, "a ConvTranspose with a computed weight", _computed_weight)],
+)
 def _conv_transpose(p: Lowering, node: Node, op: ops.ConvTranspose) -> None:
     """Output padding widens the result at the end: where the end pads cannot give way, zeros are appended."""
     x, w, *b = p.operands(node)
@@ -52,74 +67,86 @@ def _conv_transpose(p: Lowering, node: Node, op: ops.ConvTranspose) -> None:
     dims = node.output.type.dims
     inner = (*dims[:2], *(d - m for d, m in zip(dims[2:], missing, strict=True)))
     bias = b[0] if b and b[0].value is not None and not any(missing) else None
-    y = p.add(
-        "conv_transpose",
-        {
-            "x": x,
-            "weight": w,
-            "bias": bias,
-            "pad": pairs(pads),
-            "output_shape": list(inner),
-            "pad_type": "custom",
-            "strides": list(op.strides),
-            "dilations": list(op.dilations),
-            "groups": op.groups,
-        },
-        x.dtype,
-        inner,
-        node.output.name,
-    )
+    y = transposed_conv(p, op, x, w, bias, pads, inner, node.output.name)
     if any(missing):
-        y = p.add(
-            "pad",
-            {
-                "x": y,
-                "pad": [0, 0, 0, 0, *(v for m in missing for v in (0, m))],
-                "mode": "constant",
-                "constant_val": 0.0,
-            },
-            x.dtype,
-            dims,
-        )
+        widths = [0, 0, 0, 0, *(v for m in missing for v in (0, m))]
+        y = p.add("pad", {"x": y, "pad": widths, "mode": "constant", "constant_val": 0.0}, x.dtype, dims)
     if b and bias is None:
-        y = p.binary("add", y, _per_channel(p, b[0], len(dims)))
+        y = p.binary("add", y, per_channel(p, b[0], len(dims)))
     p.bind(node.output, y)
 
 
-@lowers(ops.Dense, needs=[FLOAT])
+def transposed_conv(
+    p: Lowering,
+    op: ops.ConvTranspose,
+    x: Var,
+    w: Var,
+    bias: Var | None,
+    pads: tuple[int, ...],
+    shape: tuple[int, ...],
+    name: str = "",
+) -> Var:
+    """MIL's conv_transpose, with the strides, dilations and groups of `op`."""
+    operands: Operands = {
+        "x": x,
+        "weight": w,
+        "bias": bias,
+        "pad": pairs(pads),
+        "output_shape": list(shape),
+        "pad_type": "custom",
+        "strides": list(op.strides),
+        "dilations": list(op.dilations),
+        "groups": op.groups,
+    }
+    return p.add("conv_transpose", operands, x.dtype, shape, name)
+
+
+@lowers(ops.Col2Im, needs=[FLOAT, op_need("one to three spatial axes", lambda op: 1 <= len(op.image) <= 3)])
+def _col2im(p: Lowering, node: Node, op: ops.Col2Im) -> None:
+    """The transposed convolution, a group for each channel, whose filters hold a single 1 each."""
+    (x,) = p.operands(node)
+    dims = node.output.type.dims
+    channels, taps, n = dims[1], int(np.prod(op.block)), len(op.image)
+    counts = [
+        (op.image[i] + op.pads[i] + op.pads[n + i] - (op.block[i] - 1) * op.dilations[i] - 1) // op.strides[i] + 1
+        for i in range(n)
+    ]
+    weight = np.tile(np.eye(taps).reshape(taps, 1, *op.block), (channels, *[1] * (n + 1)))
+    shaped = ops.ConvTranspose(
+        strides=op.strides, pads=op.pads, dilations=op.dilations, groups=channels, output_padding=(0,) * n
+    )
+    columns = p.reshape(x, (dims[0], channels * taps, *counts))
+    w = p.floats(weight, "blocks")
+    p.bind(node.output, transposed_conv(p, shaped, columns, w, None, op.pads, dims, node.output.name))
+
+
+@lowers(ops.Dense, needs=[NUMBER])
 def _dense(p: Lowering, node: Node, op: ops.Dense) -> None:
     """`linear` where weights and bias are constants and x has rank 2 or 3; else matmul and add."""
     value = node.inputs[1]
     assert value is not None
     bias = node.inputs[2] if len(node.inputs) > 2 else None
     x = p.operands(node)[0]
-    if value.data is not None and (bias is None or bias.data is not None) and len(x.shape) in (2, 3):
+    constant = value.data is not None and (bias is None or bias.data is not None)
+    if constant and len(x.shape) in (2, 3) and x.dtype == p.precision:
+        assert value.data is not None
         w = value.data if op.transposed else value.data.T
         weight = p.program.const(w, p.precision, name=value.name or "weight", key=(id(value.data), op.transposed))
-        if bias is None:
-            b: Var = p.program.const(np.zeros(w.shape[0], np.float32), p.precision, name="bias")
-        else:
-            b = p[bias]
-        p.emit(node, "linear", x=x, weight=weight, bias=b)
+        p.emit(node, "linear", x=x, weight=weight, bias=None if bias is None else p[bias])
         return
-    w_var = p[value]
-    y = p.add(
-        "matmul",
-        {"x": x, "y": w_var, "transpose_x": False, "transpose_y": op.transposed},
-        x.dtype,
-        node.output.type.dims,
-    )
-    p.bind(node.output, y if bias is None else p.binary("add", y, p[bias]))
+    row = p.reshape(x, (1, *x.shape)) if len(x.shape) == 1 else x
+    y = p.reshape(p.matmul(row, p[value], op.transposed), node.output.type.dims)
+    p.finish(node, y if bias is None else p.binary("add", y, p[bias]))
 
 
-@lowers(ops.MatMul, needs=[FLOAT])
+@lowers(ops.MatMul, needs=[NUMBER])
 def _matmul(p: Lowering, node: Node, op: ops.MatMul) -> None:
     x, y = p.operands(node)
+    p.finish(node, product(p, x, y, node.output.type.dims, node.output.name))
+
+
+def product(p: Lowering, x: Var, y: Var, dims: tuple[int, ...], name: str = "") -> Var:
+    """numpy's matmul, vectors promoted."""
     left = p.reshape(x, (1, *x.shape)) if len(x.shape) == 1 else x
     right = p.reshape(y, (*y.shape, 1)) if len(y.shape) == 1 else y
-    batch = np.broadcast_shapes(left.shape[:-2], right.shape[:-2])
-    shape = (*batch, left.shape[-2], right.shape[-1])
-    product = p.add(
-        "matmul", {"x": left, "y": right, "transpose_x": False, "transpose_y": False}, x.dtype, shape, node.output.name
-    )
-    p.bind(node.output, p.reshape(product, node.output.type.dims))
+    return p.reshape(p.matmul(left, right, name=name), dims)

@@ -8,8 +8,8 @@ from compiler import ops
 from compiler.graph import Node
 from compiler.op import Op
 from compiler.target import Need
-from compiler.tensor import DTYPES
-from targets.coreml.lower.table import FLOAT, FLOATS, INTS, MAX_RANK, Lowering, lowers, op_need, operand_types
+from targets.coreml.lower.lowering import Lowering, Operands
+from targets.coreml.lower.table import MAX_RANK, lowers
 from targets.coreml.mil import Var
 
 
@@ -17,10 +17,8 @@ from targets.coreml.mil import Var
 def _reshape(p: Lowering, node: Node, op: ops.Reshape) -> None:
     (x,) = p.operands(node)
     dims = node.output.type.dims
-    if len(dims) > MAX_RANK:
+    if len(dims) > MAX_RANK or dims == x.shape:
         p.bind(node.output, x)
-    elif x.dtype == "bool":
-        p.bind(node.output, p.cast(p.reshape(p.cast(x, "int32"), dims), "bool"))
     elif not dims:
         p.emit(node, "squeeze", x=x, axes=list(range(len(x.shape))))
     else:
@@ -53,52 +51,64 @@ def _merges(node: Node) -> bool:
 )
 def _transpose(p: Lowering, node: Node, op: ops.Transpose) -> None:
     (x,) = p.operands(node)
-    if len(op.perm) <= MAX_RANK:
+    if not op.perm:
+        p.bind(node.output, x)
+    elif len(op.perm) <= MAX_RANK:
         p.emit(node, "transpose", x=x, perm=list(op.perm))
-        return
-    assert node.inputs[0] is not None
-    shape, perm = merged_transpose(node.inputs[0].type.dims, op.perm)
-    p.bind(node.output, p.transpose(p.reshape(x, shape), perm))
+    else:
+        p.bind(node.output, transposed(p, x, node.inputs[0].type.dims, op.perm))  # type: ignore[union-attr]  # given
+
+
+def transposed(p: Lowering, x: Var, dims: tuple[int, ...], perm: tuple[int, ...]) -> Var:
+    """`x`, held under any shape, seen as `dims` and permuted: under a shape of merged axes."""
+    shape, order = merged_transpose(dims, perm)
+    return p.transpose(p.reshape(x, shape), order)
 
 
 @lowers(ops.Expand)
 def _expand(p: Lowering, node: Node, op: Op) -> None:
-    (x,) = p.operands(node)
-    _broadcast(p, node, x)
-
-
-def _broadcast(p: Lowering, node: Node, x: Var) -> None:
-    dims = node.output.type.dims
-    aligned = p.reshape(x, (*[1] * (len(dims) - len(x.shape)), *x.shape))
-    reps = [d // a for d, a in zip(dims, aligned.shape, strict=True)]
-    if set(reps) <= {1}:
-        p.bind(node.output, aligned)
-    else:
-        p.emit(node, "tile", x=aligned, reps=reps)
+    p.bind(node.output, p.spread(p.operands(node)[0], node.output.type.dims))
 
 
 @lowers(ops.Tile)
 def _tile(p: Lowering, node: Node, op: ops.Tile) -> None:
-    p.emit(node, "tile", x=p.operands(node)[0], reps=list(op.repeats))
+    (x,) = p.operands(node)
+    if op.repeats:
+        p.emit(node, "tile", x=x, reps=list(op.repeats))
+    else:
+        p.bind(node.output, x)
 
 
-@lowers(ops.Concat)
+@lowers(ops.Concat, drops_empty=True)
 def _concat(p: Lowering, node: Node, op: ops.Concat) -> None:
-    p.emit(node, "concat", values=p.operands(node), axis=op.axis)
+    parts = [p[v] for v in node.inputs if v is not None and 0 not in v.type.shape]
+    p.bind(node.output, p.concat(parts, op.axis, node.output.name))
 
 
-@lowers(ops.Split)
+@lowers(ops.Split, drops_empty=True)
 def _split(p: Lowering, node: Node, op: ops.Split) -> None:
-    p.emit_all(node, "split", x=p.operands(node)[0], split_sizes=list(op.sizes), axis=op.axis)
+    (x,) = p.operands(node)
+    kept = [v for v in node.outputs if 0 not in v.type.shape]
+    if len(kept) == 1:
+        p.bind(kept[0], x)
+        return
+    types = [(x.dtype, v.type.dims) for v in kept]
+    operands: Operands = {"x": x, "split_sizes": [n for n in op.sizes if n], "axis": op.axis}
+    for v, part in zip(kept, p.program.op("split", operands, types, kept[0].name or "split"), strict=True):
+        p.bind(v, part)
 
 
 @lowers(ops.Slice)
 def _slice(p: Lowering, node: Node, op: ops.Slice) -> None:
+    (x,) = p.operands(node)
+    if not op.starts:
+        p.bind(node.output, x)
+        return
     to_end = [step < 0 and end < 0 for step, end in zip(op.steps, op.ends, strict=True)]
     p.emit(
         node,
         "slice_by_index",
-        x=p.operands(node)[0],
+        x=x,
         begin=list(op.starts),
         end=[0 if open_ else end for open_, end in zip(to_end, op.ends, strict=True)],
         stride=list(op.steps),
@@ -108,76 +118,91 @@ def _slice(p: Lowering, node: Node, op: ops.Slice) -> None:
     )
 
 
-MODES = {"constant": "constant", "reflect": "reflect", "edge": "replicate"}
+MODES = {"reflect": "reflect", "edge": "replicate"}
 
 
-def _padded_axes(pads: tuple[int, ...]) -> list[int]:
-    half = len(pads) // 2
-    return [i for i in range(half) if pads[i] or pads[half + i]]
-
-
-CONSTANT_FILL = op_need("mode constant, reflect or edge", lambda op: op.mode in MODES)
-
-
-@lowers(ops.Pad, needs=[operand_types(*FLOATS, *INTS), CONSTANT_FILL])
+@lowers(ops.Pad)
 def _pad(p: Lowering, node: Node, op: ops.Pad) -> None:
-    """MIL reflects and replicates along the last two axes only: others are brought there, one pair at a time."""
-    x = p.operands(node)[0]
-    half = len(op.pads) // 2
-    fill = node.inputs[1] if len(node.inputs) > 1 else None
+    """MIL pads floats alone, and reflects and replicates along the last two axes only, one element less than there
+    are: other axes are brought there in pairs. What it cannot is gathered, or joined with what fills it."""
+    (x, *fill), rank = p.operands(node), len(op.pads) // 2
+    axes = [i for i in range(rank) if op.pads[i] or op.pads[rank + i]]
     if op.mode == "constant":
-        value = float(op.value) if fill is None else float(np.asarray(fill.data).reshape(-1)[0])
-        number = value if x.dtype == p.precision else int(value)
-        pads = [q for i in range(half) for q in (op.pads[i], op.pads[half + i])]
-        p.emit(node, "pad", x=x, pad=pads, mode="constant", constant_val=number)
+        p.bind(node.output, _pad_constant(p, x, op, axes, fill[0] if fill else None, node.output.name))
         return
-    axes = _padded_axes(op.pads)
-    for first in range(0, len(axes), 2):
-        x = _pad_pair(p, x, op, axes[first : first + 2])
+    layered = x.dtype == p.precision and op.mode in MODES
+    if layered and all(max(op.pads[i], op.pads[rank + i]) < x.shape[i] for i in axes):
+        for first in range(0, len(axes), 2):
+            x = _pad_pair(p, x, op, axes[first : first + 2])
+    else:
+        for axis in axes:
+            widths = (op.pads[axis], op.pads[rank + axis])
+            x = p.take(x, np.pad(np.arange(x.shape[axis]), widths, op.mode), axis)  # type: ignore[call-overload]  # str
     p.bind(node.output, x)
+
+
+def _pad_constant(p: Lowering, x: Var, op: ops.Pad, axes: list[int], fill: Var | None, name: str) -> Var:
+    rank = len(x.shape)
+    if x.dtype == p.precision and (fill is None or fill.value is not None):
+        value = float(op.value if fill is None else np.asarray(fill.value).item())
+        grown = [d + op.pads[i] + op.pads[rank + i] for i, d in enumerate(x.shape)]
+        operands: Operands = {"x": x, "pad": pairs(op.pads), "mode": "constant", "constant_val": value}
+        return p.add("pad", operands, x.dtype, grown, name)
+    if fill is None:
+        fill = p.program.const(np.array(op.value), x.dtype, name="fill")
+    single = p.reshape(fill, (1,) * rank) if fill.value is None else fill
+    for axis in axes:
+        parts = [x]
+        for count, at in ((op.pads[axis], 0), (op.pads[rank + axis], 2)):
+            if count:
+                parts.insert(at, p.spread(single, [count if i == axis else d for i, d in enumerate(x.shape)]))
+        x = p.concat(parts, axis)
+    return x
+
+
+def pairs(pads: tuple[int, ...]) -> list[int]:
+    """ONNX begins-then-ends as MIL's begin, end of each axis."""
+    half = len(pads) // 2
+    return [p for i in range(half) for p in (pads[i], pads[half + i])]
 
 
 def _pad_pair(p: Lowering, x: Var, op: ops.Pad, axes: list[int]) -> Var:
     rank, half = len(x.shape), len(op.pads) // 2
     perm = [i for i in range(rank) if i not in axes] + axes
-    moved = x if perm == list(range(rank)) else p.transpose(x, perm)
+    moved = p.transpose(x, perm)
     pads = [q for i in axes for q in (op.pads[i], op.pads[half + i])]
     grown = [*moved.shape[: rank - len(axes)], *(x.shape[i] + op.pads[i] + op.pads[half + i] for i in axes)]
     y = p.add("pad", {"x": moved, "pad": pads, "mode": MODES[op.mode], "constant_val": 0.0}, x.dtype, grown)
-    return y if moved is x else p.transpose(y, [perm.index(i) for i in range(rank)])
+    return p.transpose(y, [perm.index(i) for i in range(rank)])
 
 
-@lowers(ops.DepthToSpace, needs=[FLOAT])
-def _depth_to_space(p: Lowering, node: Node, op: ops.DepthToSpace) -> None:
+LAYERS = {("depth_to_space", "DCR"): "depth_to_space", ("depth_to_space", "CRD"): "pixel_shuffle"}
+
+
+@lowers(ops.DepthToSpace, ops.SpaceToDepth)
+def _blocks(p: Lowering, node: Node, op: ops.DepthToSpace | ops.SpaceToDepth) -> None:
+    """MIL's layers take floats; for other elements and for SpaceToDepth in mode CRD the blocks are moved as axes."""
     (x,) = p.operands(node)
-    if op.mode == "CRD":
-        p.emit(node, "pixel_shuffle", x=x, upscale_factor=op.blocksize)
+    factor = {"upscale_factor" if op.mode == "CRD" else "block_size": op.blocksize}
+    if x.dtype == p.precision and (op.name, op.mode) in LAYERS:
+        p.emit(node, LAYERS[op.name, op.mode], x=x, **factor)
+    elif x.dtype == p.precision and op.mode == "DCR":
+        p.emit(node, "space_to_depth", x=x, **factor)
     else:
-        p.emit(node, "depth_to_space", x=x, block_size=op.blocksize)
+        split, perm, merged = op.steps(*x.shape)
+        p.bind(node.output, _moved_blocks(p, x, split, perm, merged))
 
 
-@lowers(ops.SpaceToDepth, needs=[FLOAT, op_need("mode DCR", lambda op: op.mode == "DCR")])
-def _space_to_depth(p: Lowering, node: Node, op: ops.SpaceToDepth) -> None:
-    p.emit(node, "space_to_depth", x=p.operands(node)[0], block_size=op.blocksize)
+def _moved_blocks(p: Lowering, x: Var, split: tuple[int, ...], perm: tuple[int, ...], merged: tuple[int, ...]) -> Var:
+    """The transpose of six axes in two steps: the samples are an axis of their own only where there are several."""
+    batch = split[0]
+    rows = [p.cut(x, 0, n, n + 1) for n in range(batch)] if len(merged_transpose(split, perm)[0]) > MAX_RANK else [x]
+    whole = len(rows) == 1
+    parts = [transposed(p, row, split if whole else (1, *split[1:]), perm) for row in rows]
+    return p.concat([p.reshape(part, merged if whole else (1, *merged[1:])) for part in parts], 0)
 
 
-@lowers(ops.ConstantOfShape)
-def _constant_of_shape(p: Lowering, node: Node, op: ops.ConstantOfShape) -> None:
-    dtype = DTYPES[op.dtype]
-    data = np.broadcast_to(np.array(op.value, dtype.numpy), op.shape)
-    p.bind(node.output, p.constant(data, node.output.name or "const", dtype))
-
-
-@lowers(ops.Trilu, needs=[operand_types(*FLOATS, *INTS)])
-def _trilu(p: Lowering, node: Node, op: ops.Trilu) -> None:
-    (x,) = p.operands(node)
-    rows, columns = x.shape[-2:]
-    kept = np.triu(np.ones((rows, columns), bool), op.k) if op.upper else np.tril(np.ones((rows, columns), bool), op.k)
-    mask = p.program.const(np.broadcast_to(kept, x.shape).copy(), "bool", name="mask")
-    p.emit(node, "select", cond=mask, a=x, b=0.0 if x.dtype == p.precision else 0)
-
-
-@lowers(ops.ReverseSequence, needs=[FLOAT])
+@lowers(ops.ReverseSequence)
 def _reverse_sequence(p: Lowering, node: Node, op: ops.ReverseSequence) -> None:
     x, lengths = p.operands(node)
     p.emit(node, "reverse_sequence", x=x, lengths=lengths, seq_axis=op.time_axis, batch_axis=op.batch_axis)

@@ -2,49 +2,63 @@
 
 from __future__ import annotations
 
+from math import prod
+
 import numpy as np
 
 from compiler import ops
 from compiler.graph import Node
-from targets.coreml.lower.table import FLOAT, Lowering, constant_operands, lowers, op_need
+from targets.coreml.lower.linear import per_channel
+from targets.coreml.lower.lowering import Lowering
+from targets.coreml.lower.table import FLOAT, lowers, op_need
 from targets.coreml.mil import Var
 
 
-@lowers(ops.BatchNorm, needs=[FLOAT, constant_operands(1, 2, 3, 4)])
+@lowers(ops.BatchNorm, needs=[FLOAT])
 def _batch_norm(p: Lowering, node: Node, op: ops.BatchNorm) -> None:
-    """`batch_norm` takes rank 3 to 5; other ranks get the scale and shift it amounts to."""
+    """`batch_norm` takes constants and ranks 3 to 5; else the scale and shift that it amounts to."""
     x, scale, bias, mean, variance = p.operands(node)
-    if 3 <= len(x.shape) <= 5:
+    known = [v.data for v in node.inputs[1:] if v is not None and v.data is not None]
+    rank = len(x.shape)
+    if len(known) == 4 and 3 <= rank <= 5:
         p.emit(node, "batch_norm", x=x, mean=mean, variance=variance, gamma=scale, beta=bias, epsilon=op.eps)
         return
-    g, b, m, v = (np.asarray(c.data, np.float64) for c in node.inputs[1:] if c is not None)
-    k = g / np.sqrt(v + op.eps)
-    shape = (-1, *[1] * (len(x.shape) - 2)) if len(x.shape) > 1 else (-1,)
-    y = p.like(x, "mul", y=_weight(p, k.reshape(shape)))
-    p.emit(node, "add", x=y, y=_weight(p, (b - m * k).reshape(shape)))
+    if len(known) == 4:
+        g, b, m, v = (np.asarray(c, np.float64) for c in known)
+        k = g / np.sqrt(v + op.eps)
+        factor, shift = p.floats(k), p.floats(b - m * k)
+    else:
+        factor = p.binary("mul", scale, p.like(variance, "rsqrt", epsilon=op.eps))
+        shift = p.binary("sub", bias, p.binary("mul", mean, factor))
+    y = p.binary("mul", x, per_channel(p, factor, rank))
+    p.emit(node, "add", x=y, y=per_channel(p, shift, rank))
 
 
-def _weight(p: Lowering, data: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> Var:
-    return p.program.const(data.astype(np.float32), p.precision)
-
-
-@lowers(ops.InstanceNorm, needs=[FLOAT, constant_operands(1, 2)])
+@lowers(ops.InstanceNorm, needs=[FLOAT])
 def _instance_norm(p: Lowering, node: Node, op: ops.InstanceNorm) -> None:
+    """`instance_norm` takes constants and ranks 3 and 4; spatial axes beyond are made one."""
     x, scale, bias = p.operands(node)
-    flat = p.reshape(x, (*x.shape[:2], int(np.prod(x.shape[2:])))) if len(x.shape) == 5 else x
-    y = p.like(flat, "instance_norm", gamma=scale, beta=bias, epsilon=op.eps)
+    flat = x if len(x.shape) in (3, 4) else p.reshape(x, (*x.shape[:2], prod(x.shape[2:])))
+    if scale.value is not None and bias.value is not None:
+        y = p.like(flat, "instance_norm", gamma=scale, beta=bias, epsilon=op.eps)
+    else:
+        y = p.like(flat, "instance_norm", epsilon=op.eps)
+        y = _scaled(p, y, scale, bias)
     p.bind(node.output, p.reshape(y, x.shape))
+
+
+def _scaled(p: Lowering, x: Var, scale: Var, bias: Var) -> Var:
+    rank = len(x.shape)
+    return p.like(p.like(x, "mul", y=per_channel(p, scale, rank)), "add", y=per_channel(p, bias, rank))
 
 
 @lowers(ops.GroupNorm, needs=[FLOAT])
 def _group_norm(p: Lowering, node: Node, op: ops.GroupNorm) -> None:
     """Groups in a row of their own are normalised like a layer; scale and bias of each channel follow."""
     x, scale, bias = p.operands(node)
-    rows = p.reshape(x, (x.shape[0], op.groups, int(np.prod(x.shape[1:])) // op.groups))
+    rows = p.reshape(x, (x.shape[0], op.groups, prod(x.shape[1:]) // op.groups))
     y = p.reshape(p.like(rows, "layer_norm", axes=[2], epsilon=op.eps), x.shape)
-    channel = (1, x.shape[1], *[1] * (len(x.shape) - 2))
-    y = p.like(y, "mul", y=p.reshape(scale, channel))
-    p.emit(node, "add", x=y, y=p.reshape(bias, channel))
+    p.bind(node.output, _scaled(p, y, scale, bias))
 
 
 @lowers(ops.LayerNorm, needs=[FLOAT])
@@ -62,23 +76,38 @@ def _layer_norm(p: Lowering, node: Node, op: ops.LayerNorm) -> None:
 @lowers(ops.RmsNorm, needs=[FLOAT])
 def _rms_norm(p: Lowering, node: Node, op: ops.RmsNorm) -> None:
     x, scale = p.operands(node)
-    axes = list(range(op.axis, len(x.shape)))
-    shape = (*x.shape[: op.axis], *[1] * len(axes))
-    mean = p.add("reduce_mean", {"x": p.like(x, "square"), "axes": axes, "keep_dims": True}, x.dtype, shape)
+    mean = p.reduce(p.like(x, "square"), "reduce_mean", range(op.axis, len(x.shape)))
     p.emit(node, "mul", x=p.like(x, "mul", y=p.like(mean, "rsqrt", epsilon=op.eps)), y=scale)
 
 
 @lowers(ops.LocalResponseNorm, needs=[FLOAT])
 def _local_response_norm(p: Lowering, node: Node, op: ops.LocalResponseNorm) -> None:
-    p.emit(node, "local_response_norm", x=p.operands(node)[0], size=op.size, alpha=op.alpha, beta=op.beta, k=op.bias)
+    """MIL's layer centres its window; with an even size ONNX's has one channel more after than before, so that the
+    mean of squares is a pool over the channels."""
+    (x,) = p.operands(node)
+    if op.size % 2:
+        p.emit(node, "local_response_norm", x=x, size=op.size, alpha=op.alpha, beta=op.beta, k=op.bias)
+        return
+    rows = p.reshape(p.like(x, "square"), (x.shape[0], 1, x.shape[1], prod(x.shape[2:])))
+    before = (op.size - 1) // 2
+    mean = p.like(
+        rows,
+        "avg_pool",
+        kernel_sizes=[op.size, 1],
+        strides=[1, 1],
+        pad_type="custom",
+        pad=[before, op.size - 1 - before, 0, 0],
+        exclude_padding_from_average=False,
+        ceil_mode=False,
+    )
+    spread = p.like(p.like(p.reshape(mean, x.shape), "mul", y=op.alpha), "add", y=op.bias)
+    p.emit(node, "mul", x=x, y=p.like(spread, "pow", y=-op.beta))
 
 
 @lowers(ops.LpNormalize, needs=[FLOAT, op_need("p of 1 or 2", lambda op: op.p in (1, 2))])
 def _lp_normalize(p: Lowering, node: Node, op: ops.LpNormalize) -> None:
     (x,) = p.operands(node)
-    shape = tuple(1 if i == op.axis else d for i, d in enumerate(x.shape))
-    kind = f"reduce_l{op.p}_norm"
-    norm = p.add(kind, {"x": x, "axes": [op.axis], "keep_dims": True}, x.dtype, shape)
+    norm = p.reduce(x, f"reduce_l{op.p}_norm", [op.axis])
     smallest = 2.0**-24 if p.precision == "fp16" else 2.0**-126
     p.emit(node, "real_div", x=x, y=p.like(norm, "maximum", y=max(op.eps, smallest)))
 
@@ -92,8 +121,6 @@ def _softmax(p: Lowering, node: Node, op: ops.Softmax) -> None:
 def _log_softmax(p: Lowering, node: Node, op: ops.LogSoftmax) -> None:
     """x - max(x) - log(sum(exp(x - max(x))))."""
     (x,) = p.operands(node)
-    shape = tuple(1 if i == op.axis else d for i, d in enumerate(x.shape))
-    largest = p.add("reduce_max", {"x": x, "axes": [op.axis], "keep_dims": True}, x.dtype, shape)
-    shifted = p.like(x, "sub", y=largest)
-    total = p.add("reduce_sum", {"x": p.like(shifted, "exp"), "axes": [op.axis], "keep_dims": True}, x.dtype, shape)
+    shifted = p.like(x, "sub", y=p.reduce(x, "reduce_max", [op.axis]))
+    total = p.reduce(p.like(shifted, "exp"), "reduce_sum", [op.axis])
     p.emit(node, "sub", x=shifted, y=p.like(total, "log", epsilon=0.0))

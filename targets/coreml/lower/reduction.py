@@ -1,54 +1,92 @@
-"""Reductions, extremes and running sums."""
+"""Reductions and extremes."""
 
 from __future__ import annotations
+
+from math import prod
 
 from compiler import ops
 from compiler.graph import Node
 from compiler.op import Op
 from compiler.ops.reduce import Reduce
-from targets.coreml.lower.table import FLOAT, NUMBER, Lowering, lowers, op_need
+from compiler.tensor import BOOL
+from targets.coreml.lower.lowering import Lowering, Operands
+from targets.coreml.lower.table import FLOATS, INTS, NUMBER, WITH_UNSIGNED, lowers, operand_types
+from targets.coreml.mil import Var
 
-KINDS: dict[type[Op], str] = {
+WHOLE: dict[type[Op], str] = {  # exact on integers
     ops.ReduceSum: "reduce_sum",
-    ops.ReduceMean: "reduce_mean",
-    ops.ReduceMax: "reduce_max",
-    ops.ReduceMin: "reduce_min",
     ops.ReduceProd: "reduce_prod",
     ops.ReduceL1: "reduce_l1_norm",
-    ops.ReduceL2: "reduce_l2_norm",
-    ops.ReduceLogSumExp: "reduce_log_sum_exp",
     ops.ReduceSumSquare: "reduce_sum_square",
 }
+REAL: dict[type[Op], str] = {
+    ops.ReduceMean: "reduce_mean",
+    ops.ReduceL2: "reduce_l2_norm",
+    ops.ReduceLogSumExp: "reduce_log_sum_exp",
+}
+EXTREME: dict[type[Op], str] = {ops.ReduceMax: "reduce_max", ops.ReduceMin: "reduce_min"}
 
 
-@lowers(*KINDS, needs=[NUMBER])
-def _reduce(p: Lowering, node: Node, op: Reduce) -> None:
-    p.emit(node, KINDS[type(op)], x=p.operands(node)[0], axes=list(op.axes), keep_dims=op.keepdims)
+def _reduced(p: Lowering, node: Node, x: Var, kind: str) -> Var:
+    op = node.op
+    assert isinstance(op, Reduce)
+    operands: Operands = {"x": x, "axes": list(op.axes), "keep_dims": op.keepdims}
+    return p.add(kind, operands, x.dtype, node.output.type.dims, node.output.name)
 
 
-@lowers(ops.ReduceLogSum, needs=[FLOAT])
-def _reduce_log_sum(p: Lowering, node: Node, op: Reduce) -> None:
+@lowers(*WHOLE, needs=[NUMBER])
+def _whole(p: Lowering, node: Node, op: Reduce) -> None:
+    p.finish(node, _reduced(p, node, p.operands(node)[0], WHOLE[type(op)]))
+
+
+@lowers(*EXTREME, needs=[operand_types(*FLOATS, *INTS, BOOL)])
+def _extreme(p: Lowering, node: Node, op: Reduce) -> None:
     (x,) = p.operands(node)
-    total = p.add(
-        "reduce_sum", {"x": x, "axes": list(op.axes), "keep_dims": op.keepdims}, x.dtype, node.output.type.dims
-    )
-    p.emit(node, "log", x=total, epsilon=0.0)
+    y = _reduced(p, node, p.cast(x, "int32") if x.dtype == "bool" else x, EXTREME[type(op)])
+    p.bind(node.output, p.cast(y, x.dtype))
 
 
-FIRST = op_need("select_last_index of 0", lambda op: not op.select_last_index)
+@lowers(*REAL, needs=[NUMBER])
+def _real(p: Lowering, node: Node, op: Reduce) -> None:
+    """Integers: the mean is their sum divided, the others are computed in fp32; both are cut towards zero."""
+    (x,) = p.operands(node)
+    if x.dtype != "int32":
+        p.bind(node.output, _reduced(p, node, x, REAL[type(op)]))
+    elif isinstance(op, ops.ReduceMean):
+        total = _reduced(p, node, x, "reduce_sum")
+        quotient = p.like(p.like(total, "abs"), "floor_div", y=prod(x.shape[a] for a in op.axes))
+        p.bind(node.output, p.binary("mul", quotient, p.like(total, "sign")))
+    elif isinstance(op, ops.ReduceL2):
+        squares = p.cast(_reduced(p, node, x, "reduce_sum_square"), "fp32")
+        p.finish(node, p.cast(p.like(squares, "sqrt"), "int32"))
+    else:
+        p.finish(node, p.cast(_reduced(p, node, p.cast(x, "fp32"), REAL[type(op)]), "int32"))
 
 
-@lowers(ops.ArgMax, ops.ArgMin, needs=[FIRST])
+@lowers(ops.ReduceLogSum, needs=[NUMBER])
+def _log_sum(p: Lowering, node: Node, op: Reduce) -> None:
+    (x,) = p.operands(node)
+    total = _reduced(p, node, x, "reduce_sum")
+    if x.dtype == "int32":
+        p.finish(node, p.cast(p.like(p.cast(total, "fp32"), "log", epsilon=0.0), "int32"))
+    else:
+        p.emit(node, "log", x=total, epsilon=0.0)
+
+
+@lowers(ops.ArgMax, ops.ArgMin, needs=[WITH_UNSIGNED])
 def _arg_extreme(p: Lowering, node: Node, op: ops.ArgMax) -> None:
+    """The last of equals is the first of the reversed ones."""
+    (x,) = p.operands(node)
     kind = "reduce_argmax" if isinstance(op, ops.ArgMax) else "reduce_argmin"
-    p.emit(node, kind, x=p.operands(node)[0], axis=op.axis, keep_dims=op.keepdims)
+    seen = p.like(x, "reverse", axes=[op.axis]) if op.select_last_index else x
+    operands: Operands = {"x": seen, "axis": op.axis, "keep_dims": op.keepdims}
+    at = p.add(kind, operands, "int32", node.output.type.dims, node.output.name)
+    if op.select_last_index:
+        at = p.like(p.like(at, "mul", y=-1), "add", y=x.shape[op.axis] - 1)
+    p.bind(node.output, at)
 
 
-@lowers(ops.TopK, needs=[op_need("sorted results", lambda op: op.sorted)])
+@lowers(ops.TopK, needs=[WITH_UNSIGNED])
 def _topk(p: Lowering, node: Node, op: ops.TopK) -> None:
+    """Sorted results serve where the order is left open."""
     p.emit_all(node, "topk", x=p.operands(node)[0], k=op.k, axis=op.axis, ascending=not op.largest)
-
-
-@lowers(ops.CumSum, needs=[NUMBER])
-def _cumsum(p: Lowering, node: Node, op: ops.CumSum) -> None:
-    p.emit(node, "cumsum", x=p.operands(node)[0], axis=op.axis, exclusive=op.exclusive, reverse=op.reverse)

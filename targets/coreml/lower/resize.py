@@ -6,8 +6,10 @@ import numpy as np
 
 from compiler import ops
 from compiler.graph import Node
+from compiler.target import Need
 from compiler.tensor import Array
-from targets.coreml.lower.table import FLOAT, Lowering, lowers
+from targets.coreml.lower.lowering import Lowering
+from targets.coreml.lower.table import FLOATS, lowers
 from targets.coreml.mil import Var
 
 BILINEAR = {"half_pixel": "UNALIGN_CORNERS", "align_corners": "STRICT_ALIGN_CORNERS"}
@@ -25,27 +27,42 @@ def axis_matrix(op: ops.Resize, axis: int, dims: tuple[int, ...]) -> Array:
     return np.asarray(single.evaluate(np.eye(n))).T
 
 
-@lowers(ops.Resize, needs=[FLOAT])
+SMOOTH = Need(
+    text="floats (integers only in mode nearest)",
+    holds=lambda node: getattr(node.op, "mode", "") == "nearest" or node.output.type.dtype in FLOATS,
+)
+
+
+@lowers(ops.Resize, needs=[SMOOTH])
 def _resize(p: Lowering, node: Node, op: ops.Resize) -> None:
     (x,) = p.operands(node)
-    axes = op.resized_axes(x.shape)
-    matrices = {axis: axis_matrix(op, axis, x.shape) for axis in axes}
+    shape = x.shape
+    axes = op.resized_axes(shape)
     if op.mode == "nearest":
-        p.bind(node.output, _nearest(p, x, matrices))
+        x = _nearest(p, x, {axis: op.taps(axis, shape[axis]).places[:, 0] for axis in axes})
     elif _is_bilinear(op, x, axes):
         height, width = op.sizes[-2:]
-        p.emit(
-            node,
-            "resize_bilinear",
-            x=x,
-            target_size_height=height,
-            target_size_width=width,
-            sampling_mode=BILINEAR[op.coordinates],
-        )
+        sizes = {"target_size_height": height, "target_size_width": width}
+        x = p.add("resize_bilinear", {"x": x, **sizes, "sampling_mode": BILINEAR[op.coordinates]}, x.dtype, op.sizes)
     else:
         for axis in axes:
-            x = _apply(p, x, axis, matrices[axis])
-        p.bind(node.output, x)
+            x = _apply(p, x, axis, axis_matrix(op, axis, shape))
+    p.bind(node.output, _extrapolated(p, x, op, shape))
+
+
+def _extrapolated(p: Lowering, x: Var, op: ops.Resize, shape: tuple[int, ...]) -> Var:
+    """What lies outside of the cropped region, set to its value."""
+    if op.coordinates != "tf_crop_and_resize":
+        return x
+    inside: Array = np.ones((1,) * len(shape), bool)
+    for axis in op.resized_axes(shape):
+        at = op.coordinates_of(axis, shape[axis])
+        within = (at >= 0) & (at <= shape[axis] - 1)
+        inside = inside & within.reshape([-1 if i == axis else 1 for i in range(len(shape))])
+    if inside.all():
+        return x
+    value = int(op.extrapolation_value) if x.dtype == "int32" else float(op.extrapolation_value)
+    return p.select(p.program.const(inside, "bool", name="inside"), x, value)
 
 
 def _is_bilinear(op: ops.Resize, x: Var, axes: list[int]) -> bool:
@@ -64,14 +81,19 @@ def _is_bilinear(op: ops.Resize, x: Var, axes: list[int]) -> bool:
     )
 
 
-def _nearest(p: Lowering, x: Var, matrices: dict[int, Array]) -> Var:
+def _nearest(p: Lowering, x: Var, indices: dict[int, Array]) -> Var:
     """Whole factors of the last two axes are one layer; other axes are gathered."""
-    indices = {axis: m.argmax(1) for axis, m in matrices.items()}
     rank = len(x.shape)
     factors = [1, 1]
     for axis, index in indices.items():
         factor, rest = divmod(len(index), x.shape[axis])
-        if rest or axis < rank - 2 or rank != 4 or not np.array_equal(index, np.arange(len(index)) // max(factor, 1)):
+        if (
+            rest
+            or axis < rank - 2
+            or rank != 4
+            or x.dtype != p.precision
+            or not np.array_equal(index, np.arange(len(index)) // max(factor, 1))
+        ):
             break
         factors[axis - rank + 2] = factor
     else:
@@ -84,21 +106,12 @@ def _nearest(p: Lowering, x: Var, matrices: dict[int, Array]) -> Var:
             shape,
         )
     for axis, index in indices.items():
-        shape = tuple(len(index) if i == axis else d for i, d in enumerate(x.shape))
-        x = p.add("gather", {"x": x, "indices": index.astype(np.int32), "axis": axis}, x.dtype, shape)
+        x = p.take(x, index, axis)
     return x
 
 
 def _apply(p: Lowering, x: Var, axis: int, matrix: Array) -> Var:
     """Multiply along one axis: [.., in] by [in, out], with the axis brought last if it is not."""
-    rank = len(x.shape)
-    perm = [i for i in range(rank) if i != axis] + [axis]
-    moved = x if axis == rank - 1 else p.transpose(x, perm)
-    weight = p.program.const(np.ascontiguousarray(matrix.T.astype(np.float32)), p.precision, name="resampling")
-    y = p.add(
-        "matmul",
-        {"x": moved, "y": weight, "transpose_x": False, "transpose_y": False},
-        x.dtype,
-        (*moved.shape[:-1], len(matrix)),
-    )
-    return y if axis == rank - 1 else p.transpose(y, [perm.index(i) for i in range(rank)])
+    perm = [*(i for i in range(len(x.shape)) if i != axis), axis]
+    weight = p.floats(matrix.T, "resampling")
+    return p.transpose(p.matmul(p.transpose(x, perm), weight), [perm.index(i) for i in range(len(perm))])

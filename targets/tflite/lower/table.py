@@ -1,0 +1,125 @@
+"""The lowering table of TensorFlow Lite: needs as data, and the functions registered for each operation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import numpy as np
+
+from compiler.graph import Node, Value
+from compiler.op import Op
+from compiler.target import LoweringTable, Need
+from compiler.tensor import BF16, BOOL, F16, F32, F64, I8, I16, I32, I64, U8, U16, U32, DType
+from targets.tflite.lower.lowering import Lowering
+
+FLOATS = (F16, F32, F64, BF16)
+INTS = (I8, I16, I32, I64, U8, U16, U32)
+SOURCE = "kernels of TensorFlow Lite, as LiteRT 2.3 registers them"
+LIMITS = (-(2**31), 2**31 - 1)
+
+TABLE: LoweringTable[Lowering] = LoweringTable()
+
+
+def values_of(node: Node) -> Sequence[Value]:
+    """The operands and results that are present."""
+    return [v for v in (*node.inputs, *node.outputs) if v is not None]
+
+
+FILLED = Need(
+    text="tensors of known size with at least one element",
+    holds=lambda node: all(v.type.is_static and 0 not in v.type.shape for v in values_of(node)),
+    source=SOURCE,
+    confidence="measured",
+)
+HELD = Need(
+    text="floats of 16 to 64 bits, integers of 8 to 64 bits but for u64, or booleans",
+    holds=lambda node: all(v.type.dtype in (*FLOATS, *INTS, BOOL) for v in values_of(node)),
+    source=SOURCE,
+    confidence="measured",
+)
+
+
+def ranks(low: int, high: int) -> Need:
+    """The first operand has a rank in this range."""
+    text = f"rank {low} to {high}" if low != high else f"rank {low}"
+    return Need(text=text, holds=lambda n: low <= n.inputs[0].type.rank <= high, source=SOURCE)  # type: ignore[union-attr]  # given
+
+
+def up_to(rank: int) -> Need:
+    """No operand or result has a higher rank."""
+    return Need(
+        text=f"rank of at most {rank}", holds=lambda n: all(v.type.rank <= rank for v in values_of(n)), source=SOURCE
+    )
+
+
+def op_need(text: str, holds: Callable[[Any], bool]) -> Need:
+    """A condition on a layer's operation alone."""
+    return Need(text=text, holds=lambda node: holds(node.op))
+
+
+def constant_operands(*indices: int) -> Need:
+    """These operands, where present, are constants."""
+
+    def holds(node: Node) -> bool:
+        given = (node.inputs[i] for i in indices if i < len(node.inputs))
+        return all(v is None or v.data is not None for v in given)
+
+    return Need(text=f"constant operands {', '.join(map(str, indices))}", holds=holds)
+
+
+def absent_operands(what: str, *indices: int) -> Need:
+    """These operands are not given."""
+
+    def holds(node: Node) -> bool:
+        return all(i >= len(node.inputs) or node.inputs[i] is None for i in indices)
+
+    return Need(text=f"no {what}", holds=holds)
+
+
+def operand_types(*allowed: DType) -> Need:
+    """Operands and results have one of these element types."""
+    names = ", ".join(d.name for d in allowed)
+    return Need(
+        text=f"element types among {names}",
+        holds=lambda node: all(v.type.dtype in allowed for v in values_of(node)),
+        source=SOURCE,
+        confidence="measured",
+    )
+
+
+def result_types(*allowed: DType) -> Need:
+    """Results have one of these element types."""
+    names = ", ".join(d.name for d in allowed)
+    return Need(
+        text=f"results of type {names}", holds=lambda node: all(v.type.dtype in allowed for v in node.outputs)
+    )
+
+
+FLOAT = operand_types(*FLOATS)
+NUMBER = operand_types(*FLOATS, *INTS)
+BOOLEAN = operand_types(BOOL)
+
+
+def never(reason: str) -> Need:
+    """A need that no layer meets: why no builtin expresses the operation, and the nearest that does."""
+    return Need(text=reason, holds=lambda _: False, source=SOURCE, confidence="documented")
+
+
+def fits_int32(data: np.ndarray[Any, Any]) -> bool:
+    """Whether all integers lie within 32 bits."""
+    return not data.size or (LIMITS[0] <= int(data.min()) and int(data.max()) <= LIMITS[1])
+
+
+F = TypeVar("F", bound=Callable[..., None])
+
+
+def lowers(*ops: type[Op], needs: Sequence[Need] = ()) -> Callable[[F], F]:
+    """Register one lowering for several operations. The limits of size and element type always apply."""
+
+    def register(function: F) -> F:
+        for op in ops:
+            TABLE.lowers(op, HELD, FILLED, *needs)(function)
+        return function
+
+    return register

@@ -1,0 +1,140 @@
+"""A TensorFlow Lite model before it is written: tensors, constants that know how they are stored, operators."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from compiler.tensor import Array
+from targets.tflite import opset
+
+Options = dict[str, Any]  # fields of a builtin options table, as the schema names them
+SMALL = 256  # bytes up to which equal constants are stored once
+
+NUMPY = {
+    "FLOAT32": np.dtype(np.float32),
+    "FLOAT16": np.dtype(np.float16),
+    "INT8": np.dtype(np.int8),
+    "UINT8": np.dtype(np.uint8),
+    "INT16": np.dtype(np.int16),
+    "UINT16": np.dtype(np.uint16),
+    "INT32": np.dtype(np.int32),
+    "UINT32": np.dtype(np.uint32),
+    "INT64": np.dtype(np.int64),
+    "BOOL": np.dtype(np.bool_),
+}
+TYPES = {dtype: name for name, dtype in NUMPY.items()}
+
+
+class Constant(NamedTuple):
+    """Data of a constant tensor: an array, perhaps memory-mapped, stored with its axes permuted and as `dtype`."""
+
+    array: Array
+    perm: tuple[int, ...] | None
+    dtype: np.dtype[Any]
+
+    @property
+    def nbytes(self) -> int:
+        return self.array.size * self.dtype.itemsize
+
+    def stored(self) -> Array:
+        """The elements as they are written; a copy only where they differ from the array."""
+        array = self.array if self.perm is None else self.array.transpose(self.perm)
+        with np.errstate(over="ignore", under="ignore"):
+            return np.ascontiguousarray(array, self.dtype)
+
+
+class Tensor:
+    """A tensor of the model; `constant` holds the data of a constant, `variable` marks the state of a layer."""
+
+    __slots__ = ("constant", "dtype", "name", "shape", "variable")
+
+    def __init__(self, name: str, dtype: str, shape: tuple[int, ...], constant: Constant | None = None) -> None:
+        self.name = name
+        self.dtype = dtype
+        self.shape = shape
+        self.constant = constant
+        self.variable = False
+
+    def __repr__(self) -> str:
+        return f"{self.name}:{self.dtype}{list(self.shape)}"
+
+
+class Operator(NamedTuple):
+    """A builtin operator applied to tensors (None: an optional operand that is absent)."""
+
+    code: str
+    inputs: tuple[Tensor | None, ...]
+    outputs: tuple[Tensor, ...]
+    options: Options
+    version: int
+
+
+class Model:
+    """One subgraph being built; operators stand in the order of execution.
+
+    inputs, outputs   the ONNX name and the tensor of each
+    """
+
+    def __init__(self) -> None:
+        self.inputs: list[tuple[str, Tensor]] = []
+        self.outputs: list[tuple[str, Tensor]] = []
+        self.operators: list[Operator] = []
+        self.description = ""
+        self._constants: dict[Hashable, Tensor] = {}
+
+    def input(self, name: str, dtype: str, shape: tuple[int, ...]) -> Tensor:
+        """A new input; its place among the inputs is settled by the caller."""
+        return Tensor(name, dtype, shape)
+
+    def constant(
+        self, array: Array, name: str = "const", perm: tuple[int, ...] | None = None, dtype: str | None = None
+    ) -> Tensor:
+        """A constant tensor. The same array stored alike is one tensor, and so are small equal ones."""
+        kind = NUMPY[dtype] if dtype else array.dtype
+        if perm == tuple(range(array.ndim)):
+            perm = None
+        key: Hashable = (id(array), perm, kind.char)
+        if array.nbytes <= SMALL:
+            stored = Constant(array, perm, kind).stored()
+            array, perm = stored.reshape(stored.shape if array.ndim else ()), None
+            key = (array.shape, kind.char, array.tobytes())
+        found = self._constants.get(key)
+        if found is None:
+            shape = array.shape if perm is None else tuple(array.shape[i] for i in perm)
+            found = self._constants[key] = Tensor(name, TYPES[kind], shape, Constant(array, perm, kind))
+        return found
+
+    def add(
+        self,
+        code: str,
+        inputs: Sequence[Tensor | None],
+        results: Sequence[tuple[str, tuple[int, ...]]],
+        options: Options | None = None,
+        name: str = "",
+    ) -> tuple[Tensor, ...]:
+        """An operator with results of these types."""
+        outputs = tuple(Tensor(name or code.lower(), dtype, shape) for dtype, shape in results)
+        version = opset.version(code, inputs, outputs, options or {})
+        self.operators.append(Operator(code, tuple(inputs), outputs, options or {}, version))
+        return outputs
+
+    def drop_unread(self) -> None:
+        """Remove operators whose results nobody reads."""
+        needed = {id(t) for _, t in self.outputs}
+        kept = []
+        for o in reversed(self.operators):
+            writes_state = any(t is not None and t.variable for t in o.inputs)
+            if writes_state or any(id(t) in needed for t in o.outputs):
+                kept.append(o)
+                needed.update(id(t) for t in o.inputs if t is not None)
+        self.operators = kept[::-1]
+
+    def counts(self) -> dict[str, int]:
+        """How many operators there are of each kind."""
+        found: dict[str, int] = {}
+        for o in self.operators:
+            found[o.code] = found.get(o.code, 0) + 1
+        return dict(sorted(found.items()))

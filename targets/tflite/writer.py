@@ -1,0 +1,258 @@
+"""Writing a model as a FlatBuffer: the tables by the FlatBuffers builder, the constants after them in one pass.
+
+A FlatBuffer refers to its parts by distances forward, so that a part may stand anywhere behind its table. The builder
+makes everything but the constants (some hundred kilobytes); constants follow in the order of first use, each converted
+and written on its own, so that no more than one of them is in memory.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from compiler.errors import EmitError
+from targets.tflite.model import Constant, Model, Operator, Tensor
+from targets.tflite.opset import oldest_runtime, options_name
+from targets.tflite.schema import flatbuffers, schema
+
+ALIGN = 16  # of constants, as the schema demands
+LIMIT = 2**31 - 1  # bytes of a FlatBuffer
+SIGNATURE = "serving_default"
+IDENTIFIER = b"TFL3"
+SCHEMA_VERSION = 3
+VERSION_KEY = "min_runtime_version"
+
+
+def write(model: Model, path: Path) -> None:
+    """Write the file; it appears complete or not at all. EmitError above 2 GiB, or if it cannot be written."""
+    tables = _Tables(model)
+    total = tables.size + sum(c.nbytes + 2 * ALIGN for c in tables.constants)
+    if total > LIMIT:
+        raise EmitError(
+            f"the model would take {total / 2**30:.1f} GiB, a .tflite file holds less than 2 GiB",
+            hint="--precision fp16 halves the weights",
+        )
+    scratch = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with scratch.open("wb") as file:
+            tables.write(file)
+        scratch.replace(path)
+    except OSError as e:
+        raise EmitError(f"{str(path)!r} cannot be written: {e.strerror}") from None
+    finally:
+        scratch.unlink(missing_ok=True)
+
+
+class _Tables:
+    """The FlatBuffer without its constants, and where they are referred to."""
+
+    def __init__(self, model: Model) -> None:
+        self._model = model
+        self._fb = flatbuffers().Builder(1 << 16)
+        self._schema = schema()
+        self.constants: list[Constant | _Raw] = []
+        self._tensors: dict[int, int] = {}  # id of a tensor -> its number
+        self._listed: list[Tensor] = []
+        self._fields: list[int] = []  # offsets from the end of the tables that refer to constants
+        for o in model.operators:
+            self._list(t for t in (*o.inputs, *o.outputs) if t is not None)
+        self._list(t for _, t in (*model.inputs, *model.outputs))
+        self._fb.Finish(self._root(), file_identifier=IDENTIFIER)
+        self._bytes: bytearray = self._fb.Output()
+        self.size = len(self._bytes)
+
+    def write(self, file: BinaryIO) -> None:
+        """The tables, with the distances to the constants filled in, then the constants."""
+        places, end = [], self.size
+        for constant in self.constants:
+            start = -(-(end + 4) // ALIGN) * ALIGN
+            places.append(start)
+            end = start + constant.nbytes
+        for offset, start in zip(self._fields, places, strict=True):
+            table = self.size - offset
+            vtable = table - struct.unpack_from("<i", self._bytes, table)[0]
+            field = table + struct.unpack_from("<H", self._bytes, vtable + 4)[0]
+            struct.pack_into("<I", self._bytes, field, start - 4 - field)
+        file.write(self._bytes)
+        end = self.size
+        for constant, start in zip(self.constants, places, strict=True):
+            file.write(bytes(start - 4 - end) + struct.pack("<I", constant.nbytes))
+            file.write(constant.stored().reshape(-1).view(np.uint8).data)
+            end = start + constant.nbytes
+
+    def _list(self, tensors: Any) -> None:
+        for t in tensors:
+            if id(t) not in self._tensors:
+                self._tensors[id(t)] = len(self._listed)
+                self._listed.append(t)
+
+    # -- tables, innermost first ---------------------------------------------------------------------------
+
+    def _root(self) -> int:
+        fb, s, model = self._fb, self._schema, self._model
+        codes = list(dict.fromkeys((o.code, o.version) for o in model.operators))
+        runtime = oldest_runtime(codes).encode().ljust(16, b"\0")
+        buffers = [None, None, *(t.constant for t in self._listed if t.constant is not None)]
+        self.constants = [_Raw(runtime), *buffers[2:]]
+        self._fields = [self._buffer(True) for _ in self.constants]
+        empty = self._buffer(False)
+        buffer_list = self._offsets([empty, *self._fields])
+        subgraph = self._subgraph(codes)
+        code_list = self._offsets([self._operator_code(*c) for c in codes])
+        subgraphs = self._offsets([subgraph])
+        signatures = self._offsets([self._signature()])
+        metadata = self._offsets([self._metadata()])
+        description = fb.CreateString(model.description)
+        s.ModelStart(fb)
+        s.ModelAddVersion(fb, SCHEMA_VERSION)
+        s.ModelAddOperatorCodes(fb, code_list)
+        s.ModelAddSubgraphs(fb, subgraphs)
+        s.ModelAddDescription(fb, description)
+        s.ModelAddBuffers(fb, buffer_list)
+        s.ModelAddMetadata(fb, metadata)
+        s.ModelAddSignatureDefs(fb, signatures)
+        return int(s.ModelEnd(fb))
+
+    def _buffer(self, holds_data: bool) -> int:
+        """A Buffer table; the distance to its data is filled in when that has a place."""
+        self._fb.StartObject(3)
+        if holds_data:
+            self._fb.PrependUint32Slot(0, LIMIT, 0)
+        return int(self._fb.EndObject())
+
+    def _subgraph(self, codes: list[tuple[str, int]]) -> int:
+        fb, s = self._fb, self._schema
+        numbers = {code: i for i, code in enumerate(codes)}
+        names = _unique_names(self._listed)
+        tensors, buffer = [], 2  # after the empty one and the metadata
+        for tensor, name in zip(self._listed, names, strict=True):
+            tensors.append(self._tensor(tensor, name, buffer if tensor.constant is not None else 0))
+            buffer += tensor.constant is not None
+        operators = [self._operator(o, numbers[o.code, o.version]) for o in self._model.operators]
+        tensor_list, operator_list = self._offsets(tensors), self._offsets(operators)
+        inputs = self._numbers([t for _, t in self._model.inputs])
+        outputs = self._numbers([t for _, t in self._model.outputs])
+        name = fb.CreateString("main")
+        s.SubGraphStart(fb)
+        s.SubGraphAddTensors(fb, tensor_list)
+        s.SubGraphAddInputs(fb, inputs)
+        s.SubGraphAddOutputs(fb, outputs)
+        s.SubGraphAddOperators(fb, operator_list)
+        s.SubGraphAddName(fb, name)
+        return int(s.SubGraphEnd(fb))
+
+    def _tensor(self, tensor: Tensor, unique_name: str, buffer: int) -> int:
+        fb, s = self._fb, self._schema
+        name = fb.CreateString(unique_name)
+        shape = self._ints(tensor.shape)
+        s.TensorStart(fb)
+        s.TensorAddShape(fb, shape)
+        s.TensorAddType(fb, getattr(s.TensorType, tensor.dtype))
+        s.TensorAddBuffer(fb, buffer)
+        s.TensorAddName(fb, name)
+        s.TensorAddIsVariable(fb, tensor.variable)
+        s.TensorAddHasRank(fb, True)
+        return int(s.TensorEnd(fb))
+
+    def _operator(self, operator: Operator, number: int) -> int:
+        fb, s = self._fb, self._schema
+        inputs, outputs = self._numbers(operator.inputs), self._numbers(operator.outputs)
+        kind = options_name(operator.code)
+        member = getattr(s.BuiltinOptions, kind, 0)
+        options = self._options(kind, operator.options) if member else 0
+        s.OperatorStart(fb)
+        s.OperatorAddOpcodeIndex(fb, number)
+        s.OperatorAddInputs(fb, inputs)
+        s.OperatorAddOutputs(fb, outputs)
+        if member:
+            s.OperatorAddBuiltinOptionsType(fb, member)
+            s.OperatorAddBuiltinOptions(fb, options)
+        return int(s.OperatorEnd(fb))
+
+    def _options(self, kind: str, fields: dict[str, Any]) -> int:
+        fb, s = self._fb, self._schema
+        values = {k: self._ints(v) if isinstance(v, tuple) else v for k, v in fields.items()}
+        getattr(s, f"{kind}Start")(fb)
+        for field, value in values.items():
+            getattr(s, f"{kind}Add{field}")(fb, value)
+        return int(getattr(s, f"{kind}End")(fb))
+
+    def _operator_code(self, code: str, version: int) -> int:
+        fb, s = self._fb, self._schema
+        number = getattr(s.BuiltinOperator, code)
+        placeholder = s.BuiltinOperator.PLACEHOLDER_FOR_GREATER_OP_CODES
+        s.OperatorCodeStart(fb)
+        s.OperatorCodeAddDeprecatedBuiltinCode(fb, min(number, placeholder))
+        s.OperatorCodeAddVersion(fb, version)
+        s.OperatorCodeAddBuiltinCode(fb, number)
+        return int(s.OperatorCodeEnd(fb))
+
+    def _signature(self) -> int:
+        fb, s = self._fb, self._schema
+        inputs = self._offsets([self._tensor_map(*port) for port in self._model.inputs])
+        outputs = self._offsets([self._tensor_map(*port) for port in self._model.outputs])
+        key = fb.CreateString(SIGNATURE)
+        s.SignatureDefStart(fb)
+        s.SignatureDefAddInputs(fb, inputs)
+        s.SignatureDefAddOutputs(fb, outputs)
+        s.SignatureDefAddSignatureKey(fb, key)
+        return int(s.SignatureDefEnd(fb))
+
+    def _tensor_map(self, name: str, tensor: Tensor) -> int:
+        fb, s = self._fb, self._schema
+        text = fb.CreateString(name)
+        s.TensorMapStart(fb)
+        s.TensorMapAddName(fb, text)
+        s.TensorMapAddTensorIndex(fb, self._tensors[id(tensor)])
+        return int(s.TensorMapEnd(fb))
+
+    def _metadata(self) -> int:
+        fb, s = self._fb, self._schema
+        name = fb.CreateString(VERSION_KEY)
+        s.MetadataStart(fb)
+        s.MetadataAddName(fb, name)
+        s.MetadataAddBuffer(fb, 1)
+        return int(s.MetadataEnd(fb))
+
+    def _numbers(self, tensors: Sequence[Tensor | None]) -> int:
+        return self._ints([-1 if t is None else self._tensors[id(t)] for t in tensors])
+
+    def _ints(self, values: Sequence[int]) -> int:
+        return int(self._fb.CreateNumpyVector(np.array(values, np.int32)))
+
+    def _offsets(self, offsets: Sequence[int]) -> int:
+        self._fb.StartVector(4, len(offsets), 4)
+        for offset in reversed(offsets):
+            self._fb.PrependUOffsetTRelative(offset)
+        return int(self._fb.EndVector())
+
+
+class _Raw:
+    """Bytes that are stored like a constant."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self.nbytes = len(data)
+
+    def stored(self) -> np.ndarray[Any, np.dtype[np.uint8]]:
+        return np.frombuffer(self._data, np.uint8)
+
+
+def _unique_names(tensors: Sequence[Tensor]) -> list[str]:
+    """The names of the tensors, numbered where several would share one."""
+    used: set[str] = set()
+    counts: dict[str, int] = {}
+    names = []
+    for t in tensors:
+        name = t.name
+        while name in used:
+            counts[t.name] = counts.get(t.name, 0) + 1
+            name = f"{t.name}_{counts[t.name]}"
+        used.add(name)
+        names.append(name)
+    return names

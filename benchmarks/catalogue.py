@@ -43,7 +43,9 @@ class Bars:
     onnx_cpu_ratio: float = 0.7  # to the fastest peer, every model
     onnx_cpu_geomean: float = 0.4
     onnx_rss_per_file: float = 2.0
+    onnx_psnr_db: float = 100.0
     coreml_cpu_ratio: float = 0.5  # to the better peer, every model
+    coreml_psnr_db: float = 45.0  # fp16
     scaling_cpu_s: tuple[float, ...] = (0.5, 2.0, 15.0)  # of SIZES
     scaling_decade: float = 11.0
     decoder_rss: int = 500_000_000

@@ -41,9 +41,7 @@ def _summary(session: Session) -> str:
 
     def bar(text: str, verdicts: Sequence[Verdict], shown: Callable[[Verdict], str]) -> None:
         judged = [v for v in verdicts if v.holds is not None]
-        worst = max(
-            (v for v in judged if v.value is not None), key=lambda v: (v.value or 0) / (v.bar or 1), default=None
-        )
+        worst = max((v for v in judged if v.value is not None), key=lambda v: v.strain, default=None)
         if judged:
             met = sum(bool(v.holds) for v in judged)
             detail = f"{shown(worst)} ({worst.model})" if worst else "not measured"
@@ -61,12 +59,16 @@ def _summary(session: Session) -> str:
             scores.node_verdicts(session),
             lambda v: f"{v.value} nodes, the peer {v.bar}",
         )
+        text = f"ONNX: outputs within {BARS.onnx_psnr_db:.0f} dB of the original's"
+        bar(text, scores.quality_verdicts(session, "onnx"), _decibels)
         text = f"ONNX: peak memory at most {BARS.onnx_rss_per_file:.0f} x the file"
         bar(text, scores.memory_verdicts(session), _times)
         bar(f"{text}, above an idle interpreter", scores.memory_verdicts(session, session.machine.floor_rss), _times)
     if session.models("coreml"):
         verdicts = scores.cpu_verdicts(session, "coreml")
         bar(f"Core ML: CPU at most {BARS.coreml_cpu_ratio} x the better peer", verdicts, _times)
+        text = f"Core ML: outputs in fp16 within {BARS.coreml_psnr_db:.0f} dB of the original's"
+        bar(text, scores.quality_verdicts(session, "coreml"), _decibels)
     if session.models("scaling"):
         seconds, growth = scores.scaling_verdicts(session)
         limits = " / ".join(f"{s:g}" for s in BARS.scaling_cpu_s)
@@ -80,6 +82,10 @@ def _summary(session: Session) -> str:
 
 def _times(verdict: Verdict) -> str:
     return f"{verdict.value:.2f} x"
+
+
+def _decibels(verdict: Verdict) -> str:
+    return f"{verdict.value:.0f} dB"
 
 
 def _tools(suite: str) -> list[str]:

@@ -12,17 +12,29 @@ OURS = "cincel"
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """One bar on one model: what was measured and what was allowed, each None where there is no such thing."""
+    """One bar on one model: what was measured and what was allowed, each None where there is no such thing.
+
+    The value must not exceed the bar, or with `at_least` not fall below it.
+    """
 
     model: str
     value: float | None
     bar: float | None
+    at_least: bool = False
 
     @property
     def holds(self) -> bool | None:
         if self.value is None:
             return None if self.bar is None else False
-        return None if self.bar is None else self.value <= self.bar
+        if self.bar is None:
+            return None
+        return self.value >= self.bar if self.at_least else self.value <= self.bar
+
+    @property
+    def strain(self) -> float:
+        """How near to the bar: 1 is on it, more is over it."""
+        value, bar = self.value or 0.0, self.bar or 1.0
+        return bar / max(value, 1e-9) if self.at_least else value / bar
 
 
 def geomean(values: Sequence[float]) -> float:
@@ -63,13 +75,21 @@ def cpu_verdicts(session: Session, suite: str) -> list[Verdict]:
 
 
 def node_verdicts(session: Session) -> list[Verdict]:
-    """Nodes of our output against the fewest among the peers'."""
+    """Nodes of our output against the fewest among the peers'; an output that does not run counts for nothing."""
     verdicts = []
     for model in session.models("onnx"):
         results = session.of("onnx", model)
         ours, peer = results.get(OURS), fewest_nodes(results.values())
-        verdicts.append(Verdict(model, ours.check.nodes if ours else None, peer.check.nodes if peer else None))
+        nodes = ours.check.nodes if ours and ours.check.error is None else None
+        verdicts.append(Verdict(model, nodes, peer.check.nodes if peer else None))
     return verdicts
+
+
+def quality_verdicts(session: Session, suite: str) -> list[Verdict]:
+    """PSNR of our outputs, of the artifacts that were executed or should have been."""
+    bar = {"onnx": BARS.onnx_psnr_db, "coreml": BARS.coreml_psnr_db}[suite]
+    found = [(m, session.of(suite, m).get(OURS)) for m in session.models(suite)]
+    return [Verdict(m, ours.check.psnr_db, bar, at_least=True) for m, ours in found if ours]
 
 
 def memory_verdicts(session: Session, above: int = 0) -> list[Verdict]:

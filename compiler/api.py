@@ -51,7 +51,7 @@ def load(source: object, *, inputs: Shapes | None = None, freeze: Mapping[str, A
 class Compiled:
     """The result of a compilation: the artifact on disk, the report, the final graph, and `run`.
 
-    An artifact that was given no path lives in a temporary folder, as long as this object.
+    An artifact that was given no path lives in a temporary folder, as long as the artifact object itself.
     """
 
     def __init__(self, artifact: Artifact, report: Report, graph: Graph, folder: Path | None) -> None:
@@ -61,7 +61,7 @@ class Compiled:
         if folder is not None:
             import weakref  # for artifacts without a path only
 
-            weakref.finalize(self, _remove, folder)
+            weakref.finalize(artifact, _remove, folder)
 
     @property
     def path(self) -> Path:

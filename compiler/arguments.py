@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import PurePath
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from compiler.errors import UsageError
@@ -51,7 +51,7 @@ def load_arrays(path: str | None) -> dict[str, Array] | None:
     import numpy as np
 
     try:
-        with np.load(path, allow_pickle=False) as data:
+        with Path(path).open("rb") as file, np.load(file, allow_pickle=False) as data:
             return {name: data[name] for name in data.files}
     except (ValueError, OSError, EOFError, AttributeError, TypeError, zipfile.BadZipFile) as e:
         reason = _reason(e, "it is not an .npz file of plain arrays")
@@ -61,7 +61,7 @@ def load_arrays(path: str | None) -> dict[str, Array] | None:
 
 def default_output(model: str, target: str, suffix: str) -> str:
     """The model's name with the target's suffix, in the working folder; never the name of an ONNX model itself."""
-    stem = PurePath(model).stem
+    stem = Path(model).stem
     return f"{stem}.{target}{suffix}" if suffix == ".onnx" else f"{stem}{suffix}"
 
 
@@ -69,12 +69,12 @@ def _array_of_file(path: str) -> Array:
     import numpy as np  # not needed to answer --help
 
     try:
-        array = np.load(path, allow_pickle=False)
+        with Path(path).open("rb") as file:
+            array = np.load(file, allow_pickle=False)
     except (ValueError, OSError, EOFError) as e:
         reason = _reason(e, "it is not an .npy file of a plain array")
         raise UsageError(f"--freeze: {path!r} cannot be read: {reason}") from None
     if not isinstance(array, np.ndarray):
-        array.close()
         raise UsageError(f"--freeze: {path!r} holds several arrays", hint="save one with numpy.save(path, array)")
     return array
 

@@ -41,11 +41,17 @@ class Value:
         return self.data is not None
 
     @property
+    def label(self) -> str:
+        """The name in messages: on one line and of bounded length, whatever it holds."""
+        name = self.name[:200] or "?"
+        return f"%{name}" if name.isprintable() else f"%{name!r}"
+
+    @property
     def is_read(self) -> bool:
         return bool(self.users) or self.n_out > 0
 
     def __repr__(self) -> str:
-        return f"%{self.name or '?'} : {self.type}"
+        return f"{self.label} : {self.type}"
 
 
 class Node:
@@ -81,8 +87,8 @@ class Node:
         return self.op.macs([v.type for v in self.outputs], *self.input_types)
 
     def __repr__(self) -> str:
-        results = ", ".join(f"%{v.name or '?'}" for v in self.outputs)
-        operands = ", ".join("none" if v is None else f"%{v.name or '?'}" for v in self.inputs)
+        results = ", ".join(v.label for v in self.outputs)
+        operands = ", ".join("none" if v is None else v.label for v in self.inputs)
         attributes = "".join(f" {k}={v!r}" for k, v in self.op.changed().items())
         types = ", ".join(str(v.type) for v in self.outputs)
         return f"{results} = {self.op.name}({operands}){attributes} : {types}"

@@ -167,6 +167,9 @@ class ModelImporter:
             raise
         except (ValueError, IndexError, KeyError, TypeError, OverflowError, MemoryError, AttributeError) as e:
             reason = " ".join(f"{type(e).__name__}: {e}".split())[:300]
+            if isinstance(e, TypeError) and ".infer()" in reason:
+                given = sum(map(bool, proto.input))
+                raise OnnxError(f"{proto.op_type} does not take {given} operands", where=describe(proto)) from e
             raise OnnxError(f"this node cannot be read ({reason})", where=describe(proto)) from e
         for name, value in zip(proto.output, results, strict=False):
             if name:

@@ -68,10 +68,15 @@ def output_peaks(graph: Graph) -> dict[str, float]:
     return peaks
 
 
+def noise(db: float) -> float:
+    """Root mean square difference, as a share of the peak."""
+    return 10.0 ** (-db / 20)
+
+
 def rank_losses(
     graph: Graph, reference: Mapping[Value, Array], measured: Mapping[Value, Array], most: int = 5
 ) -> list[Loss]:
-    """The layers that lose the most, worst first. `measured` may lack values that the artifact has no tensor for."""
+    """The layers that add the most noise, relative to the peak of their result, worst first. `measured` may lack values that the artifact has no tensor for."""
     db: dict[Value, float] = {}
     losses = []
     for node in graph.nodes:
@@ -84,5 +89,5 @@ def rank_losses(
         after = min(db[v] for v in node.outputs)
         if after < before:
             losses.append(Loss(node, before, after))
-    losses.sort(key=lambda loss: loss.result_db - min(loss.operands_db, 200.0))
+    losses.sort(key=lambda loss: noise(loss.operands_db) - noise(loss.result_db))
     return losses[:most]

@@ -5,13 +5,15 @@ from __future__ import annotations
 import datetime
 from collections.abc import Iterator, Mapping
 from importlib.metadata import version
+from math import inf
 from pathlib import Path
 from typing import NamedTuple
 
 import yaml
 
 from compiler.api import compile_model
-from compiler.cli import parse_shapes
+from compiler.arguments import parse_shapes
+from compiler.compare import IDENTICAL_DB
 from compiler.errors import CompileError
 from compiler.report import Report
 
@@ -59,8 +61,20 @@ def row(case: Case) -> str:
 
 
 def _worst(report: Report) -> str:
+    """The worst output's distance; below the tolerance, with the layer that costs the most."""
     worst = min(report.verification or (), key=lambda c: c.psnr_db)
-    return "identical" if worst.max_abs == 0 else f"{worst.psnr_db:.1f} dB"
+    if worst.max_abs == 0:
+        return "identical"
+    distance = "infinities" if worst.max_abs == inf else f"{worst.psnr_db:.1f} dB"
+    if report.passed:
+        return distance
+    loss = report.losses[0]
+    origin = min(loss.node.origin, default=loss.node.output.name)[:60]
+    return f"{distance}: {loss.node.op.name} `{origin}` costs {_db(loss.operands_db)} to {_db(loss.result_db)}"
+
+
+def _db(db: float) -> str:
+    return "exact" if db == IDENTICAL_DB else "infinite" if db == -IDENTICAL_DB else f"{db:.0f} dB"
 
 
 def write_models(path: Path) -> None:
@@ -72,6 +86,9 @@ def write_models(path: Path) -> None:
         "",
         f"Measured {datetime.datetime.now(tz=datetime.UTC).date()} with {packages}. Distances are PSNR of the executed artifact against",
         "ONNX Runtime on seeded random inputs, of the worst output. The ANE columns are the saved package run by the evaluator.",
+        "Where an artifact misses its tolerance (60 dB in fp32, 45 dB in fp16) the layer that costs the most is named:",
+        "8-bit quantized models round to a neighbouring step where fp16 is not exact, and the `light_` models have constant",
+        "weights whose sums leave the range of fp16 in the model itself.",
         "",
         "| model | layers before | after | onnx | ane fp32 | ane fp16 |",
         "| --- | ---: | ---: | --- | --- | --- |",

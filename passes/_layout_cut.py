@@ -9,7 +9,7 @@ windows of consecutive ones, each with the labels before it fixed.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 FIXED = (-1, -2)  # members of a net that have label 0 and label 1
@@ -90,13 +90,19 @@ def _windows(variables: Sequence[int], nets: Sequence[Net], labels: list[int], l
         own = list(variables[w * limit : (w + 1) * limit])
         whole = [net for net in touching if all(v < 0 or place[v] == w for v in net.members)]
         bound += minimum_cut(len(own), _renumbered(whole, own), limit).bound
-        seen = [
-            Net(net.weight, tuple(v if v < 0 or place[v] == w else FIXED[labels[v]] for v in net.members if v < 0 or place[v] <= w))
-            for net in touching
-        ]
+        seen = [Net(net.weight, tuple(_known(net, w, place, labels))) for net in touching]
         for v, label in zip(own, minimum_cut(len(own), _renumbered(seen, own), limit).labels, strict=True):
             labels[v] = label
     return bound
+
+
+def _known(net: Net, window: int, place: dict[int, int], labels: Sequence[int]) -> Iterator[int]:
+    """The members of a net up to a window, those before it fixed."""
+    for v in net.members:
+        if v < 0 or place[v] == window:
+            yield v
+        elif place[v] < window:
+            yield FIXED[labels[v]]
 
 
 def _renumbered(nets: Sequence[Net], variables: Sequence[int]) -> list[Net]:
@@ -109,23 +115,23 @@ def _cut(variables: Sequence[int], nets: Sequence[Net], labels: list[int]) -> in
     flow = _Flow(len(variables))
     infinite = 1 + sum(net.weight for net in nets)
     number = {v: i for i, v in enumerate(variables, 2)}
+    number.update({FIXED[0]: 0, FIXED[1]: 1})
     for net in nets:
-        free = [number[v] for v in net.members if v >= 0]
-        ends = [-1 - v for v in net.members if v < 0]
-        if not ends and len(free) == 2:
-            flow.connect(free[0], free[1], net.weight, net.weight)
+        members = [number[v] for v in net.members]
+        if len(members) == 2:
+            flow.connect(members[0], members[1], net.weight, net.weight)
             continue
-        first = ends[0] if ends == [0] else flow.node()
-        last = ends[0] if ends == [1] else first if not ends and False else flow.node()
+        first = 0 if 0 in members else flow.node()
+        last = 1 if 1 in members else flow.node()
         flow.connect(first, last, net.weight, 0)
-        for v in free:
-            if ends != [0]:
+        for v in members:
+            if v > 1 and first:
                 flow.connect(v, first, infinite, 0)
-            if ends != [1]:
+            if v > 1 and last != 1:
                 flow.connect(last, v, infinite, 0)
     total = flow.maximum()
-    for v, i in number.items():
-        labels[v] = 0 if flow.level[i] >= 0 else 1
+    for v in variables:
+        labels[v] = 0 if flow.level[number[v]] >= 0 else 1
     return total
 
 

@@ -6,15 +6,19 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import onnx
-import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from compiler.cli import main
+from compiler.tensor import Array
+
+if TYPE_CHECKING:
+    import pytest
 
 ROOT = Path(__file__).parent.parent
 
@@ -58,18 +62,26 @@ def spawn(*argv: object, module: str = "compiler", **environment: str) -> Outcom
         [sys.executable, "-m", module, *map(str, argv)],
         cwd=ROOT,
         env={**os.environ, **environment},
+        check=False,
         capture_output=True,
         timeout=120,
     )
     return Outcome(done.returncode, done.stdout.decode(), done.stderr.decode())
 
 
+def f32(values: object) -> Array:
+    """Single-precision numbers."""
+    return np.array(values, np.float32)
+
+
 def node(op_type: str, inputs: str, output: str, **attributes: Any) -> onnx.NodeProto:  # Any: handed to onnx
     """A node that is named after its output; operands are separated by blanks."""
-    return helper.make_node(op_type, inputs.split(), output.split(), f"{output.split()[0]}_node", **attributes)
+    return helper.make_node(op_type, inputs.split(), output.split(), f"{output.partition(' ')[0]}_node", **attributes)
 
 
-def info(name: str, shape: list[int | str] | None = None, kind: int = TensorProto.FLOAT) -> onnx.ValueInfoProto:
+def info(
+    name: str, shape: Sequence[int | str | None] | None = None, kind: int = TensorProto.FLOAT
+) -> onnx.ValueInfoProto:
     """The declaration of a tensor."""
     return helper.make_tensor_value_info(name, kind, shape)
 

@@ -22,7 +22,8 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 from compiler.cli import main
-from tests.command import ROOT, Command, Outcome, build, convolutional, info, node
+from compiler.onnx_proto import DATA_TYPES
+from tests.command import ROOT, Command, Outcome, build, convolutional, f32, info, node
 
 TARGETS = ("onnx", "ane")
 X, Y = info("x", [2, 3]), info("y", [2, 3])
@@ -79,7 +80,9 @@ def test_what_is_no_file(command: Command) -> None:
     refused(command, Path("none.onnx"), "does not exist")
 
 
-@pytest.mark.parametrize("data", [b"\x00" * 100, b"GIF89a" + bytes(100), b"{}", "text é\n".encode() * 50, b"\x3a\xff\xff\xff\xff\x0f"])
+@pytest.mark.parametrize(
+    "data", [b"\x00" * 100, b"GIF89a" + bytes(100), b"{}", "text é\n".encode() * 50, b"\x3a\xff\xff\xff\xff\x0f"]
+)
 def test_what_is_no_model(command: Command, data: bytes) -> None:
     Path("m.onnx").write_bytes(data)
     refused(command, Path("m.onnx"), '"m.onnx"')
@@ -106,7 +109,7 @@ def test_corrupted_models(changes: list[tuple[int, int]]) -> None:
 
 
 def compiled_bytes(data: bytes) -> Outcome:
-    """Compile for both targets in this process; asserts that each gives one of the codes and leaves no partial artifact."""
+    """Compile for both targets in this process; asserts that each gives a right code and leaves no partial artifact."""
     outcome = Outcome(0, "", "")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "m.onnx")
@@ -138,7 +141,12 @@ def test_cycles(command: Command) -> None:
 
 
 def test_missing_tensors(command: Command) -> None:
-    refused(command, save(build([node("Add", "x gone", "y")], [X], [Y])), 'tensor "gone" is computed by no node', '"y_node" (Add)')
+    refused(
+        command,
+        save(build([node("Add", "x gone", "y")], [X], [Y])),
+        'tensor "gone" is computed by no node',
+        '"y_node" (Add)',
+    )
     refused(command, save(build(RELU, [X], [Y, info("gone", [1])])), 'output "gone" is computed by no node')
 
 
@@ -163,10 +171,9 @@ def test_tensors_that_are_defined_twice(command: Command) -> None:
         ([node("Transpose", "x", "y", perm=[0, 7])], ('"y_node" (Transpose)',)),
         ([node("Concat", "x x", "y", axis=9)], ('"y_node" (Concat)',)),
         ([node("Softmax", "x", "y", axis=-5)], ('"y_node" (Softmax)',)),
-        ([node("Gather", "x far", "y", axis=0)], ('"y_node" (Gather)',)),
         ([node("Cast", "x", "y", to=999)], ('"y_node" (Cast)', "999")),
         ([node("Cast", "x", "y", to="float")], ('"y_node" (Cast)',)),
-        ([node("Relu", "", "y")], ('"y_node" (Relu)',)),
+        ([node("Relu", "", "y")], ("Relu does not take 0 operands", '"y_node" (Relu)')),
         ([node("Relu", "x x x", "y")], ('"y_node" (Relu)',)),
         ([node("Add", "x", "y")], ('"y_node" (Add)',)),
         ([node("Relu", "x", "y z")], ('"y_node" (Relu)', "2 results")),
@@ -183,7 +190,7 @@ def test_tensors_that_are_defined_twice(command: Command) -> None:
     ids=lambda value: value[-1].op_type if isinstance(value, list) else "",
 )
 def test_nodes_that_do_not_fit(command: Command, nodes: list[onnx.NodeProto], words: tuple[str, ...]) -> None:
-    weights = {"w": np.zeros((5, 5), np.float32), "shape": np.array([7, 7], np.int64), "far": np.array([99], np.int64)}
+    weights = {"w": np.zeros((5, 5), np.float32), "shape": np.array([7, 7], np.int64)}
     weights |= {"w4": np.zeros((1, 1, 3, 3), np.float32)}
     model = build(nodes, [X, info("x4", [1, 1, 5, 5])], [info("y", None)], weights, 18)
     refused(command, save(model), *words)
@@ -230,6 +237,7 @@ LIMITED = """
 import resource, sys
 sys.path.insert(0, {root!r})
 from compiler.cli import main
+from compiler.onnx_proto import DATA_TYPES
 code = main(sys.argv[1:])
 print("peak", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10, file=sys.stderr)
 sys.exit(code)
@@ -260,7 +268,7 @@ def absurd_constant(*dims: int) -> Callable[[], onnx.ModelProto]:
 
 def absurd_expand() -> onnx.ModelProto:
     nodes = [node("Expand", "w shape", "e"), node("ReduceMax", "e", "m"), node("Add", "x m", "y")]
-    return build(nodes, [X], [info("y", None)], {"w": np.float32([1]), "shape": np.array([1 << 36], np.int64)})
+    return build(nodes, [X], [info("y", None)], {"w": f32([1]), "shape": np.array([1 << 36], np.int64)})
 
 
 def absurd_range() -> onnx.ModelProto:
@@ -270,7 +278,9 @@ def absurd_range() -> onnx.ModelProto:
 
 
 def absurd_tile() -> onnx.ModelProto:
-    return build([node("Tile", "x n", "t"), node("Relu", "t", "y")], [X], [info("y", None)], {"n": np.array([1 << 31] * 2)})
+    return build(
+        [node("Tile", "x n", "t"), node("Relu", "t", "y")], [X], [info("y", None)], {"n": np.array([1 << 31] * 2)}
+    )
 
 
 def absurd_pad() -> onnx.ModelProto:
@@ -299,7 +309,7 @@ def test_absurd_sizes_take_little_memory(make: Callable[[], onnx.ModelProto], ta
     path.write_bytes(make().SerializeToString())
     program = LIMITED.format(root=str(ROOT))
     argv = [sys.executable, "-c", program, str(path), "-t", target, "-o", str(tmp_path / "out")]
-    done = subprocess.run(argv, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
     peak = int(done.stderr.split()[-1])
     assert peak < 400, f"{peak} MiB"
     assert done.returncode in (1, 3), done.stderr
@@ -331,12 +341,12 @@ def test_zero_sizes(command: Command) -> None:
 
 def test_nan_and_infinite_weights(command: Command) -> None:
     """They are numbers like others: the artifact gives them where ONNX Runtime does."""
-    weights = {"w": np.float32([[np.nan, np.inf, 1], [-np.inf, 0, 2]])}
+    weights = {"w": f32([[np.nan, np.inf, 1], [-np.inf, 0, 2]])}
     accepted(command, save(build([node("Add", "x w", "y")], [X], [Y], weights)))
 
 
 def test_weights_that_fp16_cannot_hold(command: Command) -> None:
-    model = save(build([node("Mul", "x w", "y")], [X], [Y], {"w": np.float32([1e38, 1, 1])}))
+    model = save(build([node("Mul", "x w", "y")], [X], [Y], {"w": f32([1e38, 1, 1])}))
     assert command(model, "-t", "ane", "-o", "o.mlpackage", "--precision", "fp32").code == 0
     done = command(model, "-t", "ane", "-o", "o.mlpackage", "--json")
     assert done.code == 3 and done.report["verification"]["passed"] is False
@@ -344,7 +354,7 @@ def test_weights_that_fp16_cannot_hold(command: Command) -> None:
 
 
 def test_a_normalisation_of_negative_variance(command: Command) -> None:
-    weights: dict[str, Any] = {k: np.ones(3, np.float32) for k in ("s", "b", "m")} | {"v": np.float32([-1, 0, 1])}
+    weights: dict[str, Any] = {k: np.ones(3, np.float32) for k in ("s", "b", "m")} | {"v": f32([-1, 0, 1])}
     model = build([node("BatchNormalization", "x s b m v", "y", epsilon=0.0)], [X], [Y], weights)
     for target in TARGETS:
         done = command(save(model), "-t", target, "-o", f"o.{target}")
@@ -352,15 +362,21 @@ def test_a_normalisation_of_negative_variance(command: Command) -> None:
 
 
 def test_a_division_by_zero_is_quiet(command: Command) -> None:
-    model = save(build([node("Div", "one zero", "q"), node("Add", "x q", "y")], [X], [Y], {"one": np.float32(1), "zero": np.float32(0)}))
+    model = save(
+        build(
+            [node("Div", "one zero", "q"), node("Add", "x q", "y")],
+            [X],
+            [Y],
+            {"one": np.float32(1), "zero": np.float32(0)},
+        )
+    )
     done = command(model, "-t", "onnx", "-o", "o.onnx", "--quiet")
     assert done == (0, "", "")
 
 
 def test_text_and_odd_element_types(command: Command) -> None:
     """What ONNX has and Core ML has not is refused by layer, never by a traceback."""
-    kinds = [k for k in TensorProto.DataType.values() if k]
-    for kind in kinds:
+    for kind in DATA_TYPES:
         model = save(build([node("Identity", "x", "y")], [info("x", [2], kind)], [info("y", [2], kind)]))
         for target in TARGETS:
             done = command(model, "-t", target, "-o", f"o{kind}.{target}", "--verify", "off")
@@ -384,7 +400,7 @@ def test_hostile_names_are_quoted(command: Command) -> None:
     model = build([helper.make_node("Unheard", ["x"], ["y"], name)], [X], [Y])
     done = command(save(model), "-t", "onnx")
     assert done.code == 1 and done.err.count("\n") == 2 and "\x1b" not in done.err and len(done.err) < 600
-    tensor = numpy_helper.from_array(np.float32([1, 2]), name)
+    tensor = numpy_helper.from_array(f32([1, 2]), name)
     model = build([helper.make_node("Add", ["x", name], ["y"], name)], [X], [Y])
     model.graph.initializer.append(tensor)
     done = command(save(model), "-t", "onnx")

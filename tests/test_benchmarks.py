@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from benchmarks.measure import Cost, measure
 from benchmarks.prepare import prepare
 from benchmarks.results import Check, Machine, Result, Session, parse, write_line
 from benchmarks.run import main as run_main
+from benchmarks.scores import Verdict
 
 MACHINE = Machine("2026-01-02", "Linux", "Some CPU", 2, 8_000_000_000, "3.11.0", {"onnx": "1.0"}, 0.5, 20_000_000)
 
@@ -269,6 +271,7 @@ def test_verdicts() -> None:
     (cpu,), (nodes,), (memory,) = scores.cpu_verdicts(s, "onnx"), scores.node_verdicts(s), scores.memory_verdicts(s)
     assert (cpu.value, cpu.bar, cpu.holds) == (0.6, 0.7, True)
     assert (nodes.value, nodes.bar, nodes.holds) == (5, 4, False)
+    assert [v.holds for v in scores.quality_verdicts(s, "onnx")] == [True]
     assert (memory.value, memory.bar, memory.holds) == (3.0, 2.0, False)
     assert scores.memory_verdicts(s, above=MACHINE.floor_rss)[0].holds
 
@@ -279,6 +282,20 @@ def test_our_failure_misses_the_bar_and_their_failure_removes_it() -> None:
     assert scores.node_verdicts(ours_fails)[0].holds is False
     theirs_fails = session(result("cincel", 0.6, 5), result("onnxslim", 1.0, 5, error="no"))
     assert scores.cpu_verdicts(theirs_fails, "onnx")[0].holds is None
+
+
+def test_an_output_that_does_not_run_misses_the_bars() -> None:
+    broken = replace(result("cincel", 0.3, 4), check=Check(nodes=4, error="does not load"))
+    s = session(broken, result("onnxslim", 1.0, 5))
+    assert scores.node_verdicts(s)[0].holds is False
+    assert scores.quality_verdicts(s, "onnx")[0].holds is False
+
+
+def test_bars_from_below() -> None:
+    assert Verdict("m", 120.0, 100.0, at_least=True).holds
+    assert not Verdict("m", 80.0, 100.0, at_least=True).holds
+    assert Verdict("m", 80.0, 100.0, at_least=True).strain == 1.25
+    assert Verdict("m", 0.5, 2.0).strain == 0.25
 
 
 def test_scaling_growth() -> None:

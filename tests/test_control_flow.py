@@ -16,7 +16,7 @@ from compiler.evaluate import evaluate
 from compiler.graph import Graph
 from compiler.oracle import open_session, run_graph, run_session
 from compiler.tensor import Array
-from tests.command import build, info, node
+from tests.command import build, f32, info, node
 
 X, Y = info("x", [2, 3]), info("y", [2, 3])
 ROWS = np.arange(6, dtype=np.float32).reshape(2, 3)
@@ -64,7 +64,7 @@ def choice(condition: str, nodes: list[onnx.NodeProto] | None = None, **parts: A
     other = graph_of([node("Add", "x w", "e")], [], [info("e", [2, 3])])
     branch = helper.make_node("If", [condition], ["y"], "choice", then_branch=then, else_branch=other)
     inputs = [X, *parts.pop("inputs", [])]
-    weights = {"w": np.float32([1, 2, 3]), **parts.pop("weights", {})}
+    weights = {"w": f32([1, 2, 3]), **parts.pop("weights", {})}
     return build([*(nodes or []), branch], inputs, [Y], weights, **parts)
 
 
@@ -104,7 +104,7 @@ def test_branches_in_branches_and_shadowed_names() -> None:
 
 
 def test_a_branch_that_gives_an_outer_value_or_a_constant() -> None:
-    then = graph_of([], [], [info("w", [3])], {"w": np.float32([4, 5, 6])})
+    then = graph_of([], [], [info("w", [3])], {"w": f32([4, 5, 6])})
     other = graph_of([node("Relu", "x", "x2")], [], [info("x2", [2, 3])])
     nodes = [helper.make_node("If", ["yes"], ["i"], then_branch=then, else_branch=other), node("Add", "x i", "y")]
     assert_same(build(nodes, [X], [Y], {"yes": np.array(True)}), {"x": ROWS})
@@ -115,13 +115,18 @@ def test_what_a_dropped_branch_holds_does_not_matter() -> None:
     then = graph_of([node("Relu", "x", "t")], [], [info("t", [2, 3])])
     nodes = [helper.make_node("If", ["yes"], ["y"], then_branch=then, else_branch=strange)]
     assert load(build(nodes, [X], [Y], {"yes": np.array(True)})).op_counts == {"relu": 1}
-    refused(build(nodes, [X], [Y], {"yes": np.array(False)}), 'ONNX node "frob" (Frobnicate): this operator is not supported')
+    refused(
+        build(nodes, [X], [Y], {"yes": np.array(False)}),
+        'ONNX node "frob" (Frobnicate): this operator is not supported',
+    )
     nodes.append(helper.make_node("Gronk", ["x"], ["g"], "gronk"))
     error = refused(build(nodes, [X], [Y], {"yes": np.array(True)}), "2 parts of the model cannot be imported")
     assert "frob" in error.message and "gronk" in error.message
 
 
-@pytest.mark.parametrize(("condition", "words"), [(np.array([True, False]), "shape [2]"), (np.float32(1), "type float32")])
+@pytest.mark.parametrize(
+    ("condition", "words"), [(np.array([True, False]), "shape [2]"), (np.float32(1), "type float32")]
+)
 def test_conditions_that_are_none(condition: Array, words: str) -> None:
     refused(choice("yes", weights={"yes": condition}), "the condition of If has", words, "one integer or boolean")
 
@@ -152,7 +157,10 @@ ONE = np.float32(1)
 def test_a_loop_of_known_length() -> None:
     graph = assert_same(loop(body_of(GROW, "c2 v2", one=ONE)), {"x": ROWS})
     assert graph.op_counts == {"add": 3, "mul": 3}
-    assert {n.origin for n in graph.of(*{type(n.op) for n in graph.nodes})} == {frozenset({"u_node"}), frozenset({"v2_node"})}
+    assert {n.origin for n in graph.of(*{type(n.op) for n in graph.nodes})} == {
+        frozenset({"u_node"}),
+        frozenset({"v2_node"}),
+    }
 
 
 @pytest.mark.parametrize("trips", [0, 1, 2, 7])
@@ -222,7 +230,9 @@ def scan(trips: int = 4, **attributes: Any) -> onnx.ModelProto:  # Any: of the n
     nodes = [node("Add", "s e", "s2"), node("Mul", "e two", "d")]
     slices = [info(n, [3]) for n in ("s", "e")]
     body = graph_of(nodes, slices, [info("s2", [3]), info("d", [3])], {"two": np.float32(2)})
-    scanned = helper.make_node("Scan", ["start", "x"], ["last", "all"], "scan", body=body, num_scan_inputs=1, **attributes)
+    scanned = helper.make_node(
+        "Scan", ["start", "x"], ["last", "all"], "scan", body=body, num_scan_inputs=1, **attributes
+    )
     shape: list[int | str] = [3, trips] if attributes.get("scan_input_axes") == [1] else [trips, 3]
     weights = {"start": np.zeros(3, np.float32)}
     return build([scanned], [info("x", shape)], [info("last", None), info("all", None)], weights)
@@ -243,7 +253,7 @@ def scan(trips: int = 4, **attributes: Any) -> onnx.ModelProto:  # Any: of the n
     ids=str,
 )
 def test_scan(attributes: dict[str, list[int]]) -> None:
-    model = scan(**attributes)
+    model = scan(4, **attributes)
     shape = [d.dim_value for d in model.graph.input[0].type.tensor_type.shape.dim]
     x = np.arange(12, dtype=np.float32).reshape(shape)
     assert_same(model, {"x": x})

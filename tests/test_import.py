@@ -18,7 +18,7 @@ from compiler.onnx_export import export_bytes
 from compiler.onnx_import import import_model
 from compiler.oracle import open_session, run_graph, run_session
 from compiler.tensor import Array
-from tests.command import build, info, node
+from tests.command import build, f32, info, node
 
 X, Y = info("x", [2, 3]), info("y", [2, 3])
 ROWS = np.arange(6, dtype=np.float32).reshape(2, 3)
@@ -116,7 +116,10 @@ def test_local_functions_are_inlined() -> None:
     inner = helper.make_function(
         "here", "Twice", ["a"], ["b"], [node("Add", "a a", "b")], [helper.make_opsetid("", 17)]
     )
-    calls = [helper.make_node("Twice", ["a"], ["t"], domain="here"), helper.make_node("Twice", ["t"], ["b"], domain="here")]
+    calls = [
+        helper.make_node("Twice", ["a"], ["t"], domain="here"),
+        helper.make_node("Twice", ["t"], ["b"], domain="here"),
+    ]
     imports = [helper.make_opsetid("", 17), helper.make_opsetid("here", 1)]
     outer = helper.make_function("here", "FourTimes", ["a"], ["b"], calls, imports)
     call = helper.make_node("FourTimes", ["x"], ["y"], "call", domain="here")
@@ -142,19 +145,23 @@ def test_functions_with_attributes() -> None:
 
 
 def test_an_input_with_an_initializer_is_a_constant() -> None:
-    model = build([node("Add", "x w", "y")], [X, info("w", [3])], [Y], {"w": np.float32([1, 2, 3])})
+    model = build([node("Add", "x w", "y")], [X, info("w", [3])], [Y], {"w": f32([1, 2, 3])})
     graph = assert_same(model, {"x": ROWS})
     assert [v.name for v in graph.inputs] == ["x"]
     refused(model, 'no input "w"', kind=UsageError, freeze={"w": np.zeros(3, np.float32)})
 
 
 def test_omitted_operands() -> None:
-    model = build([node("Clip", "x", "t"), helper.make_node("Clip", ["t", "", "high"], ["y"])], [X], [Y], {"high": np.float32(2)})
+    model = build(
+        [node("Clip", "x", "t"), helper.make_node("Clip", ["t", "", "high"], ["y"])], [X], [Y], {"high": np.float32(2)}
+    )
     assert_same(model, {"x": ROWS})
 
 
 def test_an_input_that_nobody_reads_stays() -> None:
-    graph = assert_same(build([node("Relu", "x", "y")], [X, info("z", [4])], [Y]), {"x": ROWS, "z": np.zeros(4, np.float32)})
+    graph = assert_same(
+        build([node("Relu", "x", "y")], [X, info("z", [4])], [Y]), {"x": ROWS, "z": np.zeros(4, np.float32)}
+    )
     assert [v.name for v in graph.inputs] == ["x", "z"]
     again = onnx.load_from_string(export_bytes(graph))
     assert [i.name for i in again.graph.input] == ["x", "z"]
@@ -172,7 +179,13 @@ def test_an_unbound_batch_becomes_one_and_is_said_so() -> None:
 def test_all_other_unbound_dimensions_are_named() -> None:
     inputs = [info("x", ["n", "t", 3]), info("z", ["k"]), info("v", None), info("u", [None, None])]
     model = build([node("Relu", "x", "y")], inputs, [info("y", None)])
-    error = refused(model, 'dimension 1 ("t") of "x"', 'dimension 0 ("k") of "z"', '"v" has no shape', 'dimension 1 (unnamed) of "u"')
+    error = refused(
+        model,
+        'dimension 1 ("t") of "x"',
+        'dimension 0 ("k") of "z"',
+        '"v" has no shape',
+        'dimension 1 (unnamed) of "u"',
+    )
     assert '"n"' not in str(error) and "--input" in str(error.hint)
     shapes = {"x": (1, 2, 3), "z": (5,), "v": (), "u": (2, 2)}
     assert [str(v.type) for v in load(model, inputs=shapes).inputs] == ["f32[1,2,3]", "f32[5]", "f32[]", "f32[2,2]"]
@@ -236,7 +249,11 @@ def test_frozen_values_are_compared_against_onnx_runtime() -> None:
     ],
 )
 def test_frozen_values_that_do_not_fit(value: Array, words: str) -> None:
-    model = build([node("Add", "x k", "y")], [info("x", [2], TensorProto.INT64), info("k", [2], TensorProto.INT64)], [info("y", [2], TensorProto.INT64)])
+    model = build(
+        [node("Add", "x k", "y")],
+        [info("x", [2], TensorProto.INT64), info("k", [2], TensorProto.INT64)],
+        [info("y", [2], TensorProto.INT64)],
+    )
     refused(model, words, kind=UsageError, freeze={"k": value})
 
 
@@ -244,7 +261,7 @@ def test_frozen_values_that_do_not_fit(value: Array, words: str) -> None:
 
 
 def test_outputs_that_are_inputs_or_initializers() -> None:
-    weights = {"w": np.float32([1, 2, 3])}
+    weights = {"w": f32([1, 2, 3])}
     model = build([node("Relu", "x", "y")], [X], [info("x", [2, 3]), info("w", [3]), Y], weights)
     graph = assert_same(model, {"x": ROWS})
     again = onnx.load_from_string(export_bytes(graph))
@@ -287,7 +304,21 @@ def test_a_graph_without_outputs() -> None:
 
 # -- names -----------------------------------------------------------------------------------------------------------
 
-HOSTILE = ['quo"te', "apo'strophe", "new\nline", "λ é 名", "a b", "x:0", "/layer/Conv", "\u2028", "%x", "\x1b[31m", "constant", "0", "return"]
+HOSTILE = [
+    'quo"te',
+    "apo'strophe",
+    "new\nline",
+    "λ é 名",
+    "a b",
+    "x:0",
+    "/layer/Conv",
+    "\u2028",
+    "%x",
+    "\x1b[31m",
+    "constant",
+    "0",
+    "return",
+]
 
 
 def hostile() -> onnx.ModelProto:
@@ -318,7 +349,9 @@ def test_hostile_names_survive(target: str, tmp_path: Path) -> None:
 
 def renamed(old: bytes, new: bytes) -> bytes:
     """A model in whose bytes a name is replaced by another of the same length."""
-    model = build([node("Relu", "xxxx", "wwww"), node("Relu", "wwww", "yyyy")], [info("xxxx", [2])], [info("yyyy", [2])])
+    model = build(
+        [node("Relu", "xxxx", "wwww"), node("Relu", "wwww", "yyyy")], [info("xxxx", [2])], [info("yyyy", [2])]
+    )
     model.metadata_props.add(key="kkkk", value="vvvv")
     model.graph.name = "gggg"
     return model.SerializeToString().replace(old, new)
@@ -399,7 +432,9 @@ def test_metadata_is_kept() -> None:
 
 
 def test_nodes_out_of_order_are_sorted() -> None:
-    branches = [helper.make_graph([node("Mul", f"late {k}", "b")], "b", [], [info("b", [2, 3])]) for k in ("two", "three")]
+    branches = [
+        helper.make_graph([node("Mul", f"late {k}", "b")], "b", [], [info("b", [2, 3])]) for k in ("two", "three")
+    ]
     nodes = [
         helper.make_node("If", ["yes"], ["y"], then_branch=branches[0], else_branch=branches[1]),
         node("Add", "early x", "late"),
@@ -412,11 +447,13 @@ def test_nodes_out_of_order_are_sorted() -> None:
 
 def test_sparse_initializers() -> None:
     sparse = helper.make_sparse_tensor(
-        numpy_helper.from_array(np.float32([5, 7]), "w"), numpy_helper.from_array(np.array([1, 5], np.int64), "i"), [2, 3]
+        numpy_helper.from_array(f32([5, 7]), "w"),
+        numpy_helper.from_array(np.array([1, 5], np.int64), "i"),
+        [2, 3],
     )
     model = build([node("Add", "x w", "y")], [X], [Y])
     model.graph.sparse_initializer.append(sparse)
-    expected = ROWS + np.float32([[0, 5, 0], [0, 0, 7]])
+    expected = ROWS + f32([[0, 5, 0], [0, 0, 7]])
     np.testing.assert_array_equal(evaluate(load(model), {"x": ROWS})["y"], expected)
 
 

@@ -9,6 +9,7 @@ from compiler.ops.elementwise import *  # noqa: F403
 from compiler.ops.generate import *  # noqa: F403
 from compiler.ops.index import *  # noqa: F403
 from compiler.ops.integer import *  # noqa: F403
+from compiler.ops.layout import *  # noqa: F403
 from compiler.ops.matmul import *  # noqa: F403
 from compiler.ops.norm import *  # noqa: F403
 from compiler.ops.parts import *  # noqa: F403

@@ -23,7 +23,7 @@ DEFAULT_TARGET = "iOS17"
 
 
 class CoreMLTarget(Target):
-    """A package for iOS and macOS, and for its Neural Engine in the first place. Options:
+    """A package for iOS and macOS, and for the Neural Engine in the first place.
 
     precision          fp16 (default) or fp32: the element type of every float tensor inside; inputs and outputs keep
                        the model's types where Core ML has them (64-bit types become 32-bit ones)

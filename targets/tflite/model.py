@@ -84,6 +84,8 @@ class Model:
         self.operators: list[Operator] = []
         self.description = ""
         self._constants: dict[Hashable, Tensor] = {}
+        self._producers: dict[int, int] = {}  # id of a tensor -> place of the operator that computes it
+        self._reads: dict[int, int] = {}  # id of a tensor -> how many operands it is
 
     def input(self, name: str, dtype: str, shape: tuple[int, ...]) -> Tensor:
         """A new input; its place among the inputs is settled by the caller."""
@@ -118,8 +120,29 @@ class Model:
         """An operator with results of these types."""
         outputs = tuple(Tensor(name or code.lower(), dtype, shape) for dtype, shape in results)
         version = opset.version(code, inputs, outputs, options or {})
+        for t in outputs:
+            self._producers[id(t)] = len(self.operators)
+        for operand in inputs:
+            self._reads[id(operand)] = self._reads.get(id(operand), 0) + 1
         self.operators.append(Operator(code, tuple(inputs), outputs, options or {}, version))
         return outputs
+
+    def fuse(self, tensor: Tensor, activation: int) -> bool:
+        """Let the operator that computes `tensor`, which nobody reads yet, apply an activation; reshapes in between
+        are seen through. False if it cannot."""
+        reads = 0
+        while id(tensor) in self._producers and self._reads.get(id(tensor), 0) == reads:
+            place = self._producers[id(tensor)]
+            operator = self.operators[place]
+            if operator.code in opset.FUSES_ACTIVATION and tensor.dtype == "FLOAT32":
+                if operator.options.get(opset.ACTIVATION):
+                    return False
+                self.operators[place] = operator._replace(options={**operator.options, opset.ACTIVATION: activation})
+                return True
+            if operator.code != "RESHAPE" or operator.inputs[0] is None:
+                return False
+            tensor, reads = operator.inputs[0], 1
+        return False
 
     def drop_unread(self) -> None:
         """Remove operators whose results nobody reads."""

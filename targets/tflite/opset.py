@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 RELU, RELU_N1_TO_1, RELU6 = 1, 2, 3  # ActivationFunctionType
 SAME, VALID = 0, 1  # Padding
+ACTIVATION = "FusedActivationFunction"
 
 OPTIONS = {
     "AVERAGE_POOL_2D": "Pool2DOptions",
@@ -78,9 +79,7 @@ def options_name(code: str) -> str:
     return OPTIONS.get(code) or "".join(part.capitalize() for part in code.split("_")) + "Options"
 
 
-def version(
-    code: str, inputs: Sequence[Tensor | None], outputs: Sequence[Tensor], options: Mapping[str, Any]
-) -> int:
+def version(code: str, inputs: Sequence[Tensor | None], outputs: Sequence[Tensor], options: Mapping[str, Any]) -> int:
     """The version of an operator that knows these operands."""
     given = [t for t in inputs if t is not None]
     dtype = given[0].dtype if given else outputs[0].dtype
@@ -120,7 +119,7 @@ def _transpose(given: Sequence[Tensor], outputs: Sequence[Tensor], options: Mapp
 
 
 def _transpose_conv(given: Sequence[Tensor], outputs: Sequence[Tensor], options: Mapping[str, Any]) -> int:
-    return 3 if len(given) == 4 else 1
+    return 4 if options.get(ACTIVATION) else 3 if len(given) == 4 else 1
 
 
 def _gather(given: Sequence[Tensor], outputs: Sequence[Tensor], options: Mapping[str, Any]) -> int:

@@ -25,8 +25,9 @@ from targets.coreml.lower.table import (
 from targets.coreml.mil import Var
 
 
-@lowers(ops.Identity, any_rank=True)
+@lowers(ops.Identity, ops.ConvertLayout, any_rank=True)
 def _identity(p: Lowering, node: Node, op: Op) -> None:
+    """Nothing moves: programs know logical shapes alone, and Core ML chooses how tensors lie in memory."""
     (x,) = node.inputs
     assert x is not None
     p.bind(node.output, p.raw(x))

@@ -10,7 +10,7 @@ from compiler.op import Op
 from compiler.tensor import DTYPES
 from targets.coreml.lower.indexing import from_front
 from targets.coreml.lower.lowering import Lowering
-from targets.coreml.lower.table import FLOAT, NUMBER, constant_operands, lowers
+from targets.coreml.lower.table import FLOAT, NUMBER, lowers
 from targets.coreml.mil import Var
 
 
@@ -22,11 +22,22 @@ def _constant_of_shape(p: Lowering, node: Node, op: ops.ConstantOfShape) -> None
     p.bind(node.output, p.spread(value, op.shape))
 
 
-@lowers(ops.ShapeOf, ops.SizeOf, ops.Range, needs=[constant_operands(0, 1, 2)])
+@lowers(ops.ShapeOf, ops.SizeOf)
 def _known(p: Lowering, node: Node, op: Op) -> None:
-    """Results that are known now; Range counts its elements only where its operands are constants."""
-    data = node.op.evaluate(*(v.data for v in node.inputs if v is not None))
-    p.bind(node.output, p.constant(np.asarray(data), node.output.name or op.name, node.output.type.dtype))
+    """Read off the type of x: results of 64 bits that int32 holds."""
+    (x,) = node.input_types
+    assert x is not None
+    data = np.asarray(op.evaluate(np.broadcast_to(np.int8(0), x.dims)))
+    p.bind(node.output, p.constant(data, node.output.name or op.name, node.output.type.dtype))
+
+
+@lowers(ops.Range, needs=[NUMBER])
+def _range(p: Lowering, node: Node, op: ops.Range) -> None:
+    """start + delta * (0, 1, 2 ...): how many there are is known, or the need of a known size is not met."""
+    start, _, delta = (p.reshape(x, (1,)) for x in p.operands(node))
+    steps = np.arange(node.output.type.dims[0])
+    counted = p.ints(steps, "steps") if start.dtype == "int32" else p.floats(steps, "steps")
+    p.finish(node, p.binary("add", p.binary("mul", counted, delta), start))
 
 
 @lowers(ops.Trilu)

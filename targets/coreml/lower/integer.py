@@ -48,13 +48,16 @@ SMALL_SUMS = Need(
     holds=_is_exact,
 )
 PLANES = op_need("one to three spatial axes", lambda op: 1 <= len(op.strides) <= 3)
-STILL = Need(
-    text="dilations of 1 where the weight is computed",
-    holds=lambda node: (
-        (w := _operands_of(node)[2]) is not None
-        and (w.data is not None or set(getattr(node.op, "dilations", ())) <= {1})
-    ),
-)
+
+
+def _is_still(node: Node) -> bool:
+    _, _, w, w_zero = _operands_of(node)
+    assert w is not None
+    computed = w.data is None or (w_zero is not None and w_zero.data is None)
+    return not computed or set(getattr(node.op, "dilations", ())) <= {1}
+
+
+STILL = Need(text="dilations of 1 where the weight or its zero point is computed", holds=_is_still)
 
 
 def _centred(p: Lowering, v: Value | None, zero: Value | None, shape: tuple[int, ...], dtype: str) -> Var:

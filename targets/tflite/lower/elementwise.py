@@ -7,9 +7,21 @@ from math import inf
 from compiler import ops
 from compiler.graph import Node
 from compiler.op import Op
+from compiler.ops.layout import Order
 from compiler.tensor import BOOL, DTYPES, F16, F32, I32, I64
-from targets.tflite.lower.lowering import Lowering, Order
-from targets.tflite.lower.table import BOOLEAN, FLOAT, FLOATS, INTS, NUMBER, lowers, op_need, operand_types, result_types
+from targets.tflite.lower.lowering import Lowering
+from targets.tflite.lower.table import (
+    BOOLEAN,
+    DIVISIBLE,
+    FLOAT,
+    FLOATS,
+    INTS,
+    NUMBER,
+    lowers,
+    op_need,
+    operand_types,
+    result_types,
+)
 from targets.tflite.model import Tensor
 
 IDENTITIES = (ops.Identity,)
@@ -53,7 +65,7 @@ FOLDED: dict[type[Op], str] = {ops.Max: "MAXIMUM", ops.Min: "MINIMUM", ops.Sum: 
 @lowers(*LOGIC, needs=[BOOLEAN])
 def _binary(p: Lowering, node: Node, op: Op) -> None:
     (x, y), order = together(p, node)
-    code = (ARITHMETIC.get(type(op)) or COMPARISON.get(type(op)) or LOGIC[type(op)])
+    code = ARITHMETIC.get(type(op)) or COMPARISON.get(type(op)) or LOGIC[type(op)]
     p.finish(node, p.binary(code, x, y), order)
 
 
@@ -107,7 +119,7 @@ def magnitude(p: Lowering, x: Tensor) -> Tensor:
     return p.binary("MAXIMUM", x, p.binary("SUB", p.scalar(0, x.dtype), x))
 
 
-@lowers(ops.Div, needs=[NUMBER])
+@lowers(ops.Div, needs=[DIVISIBLE])
 def _div(p: Lowering, node: Node, op: Op) -> None:
     (x, y), order = together(p, node)
     floats = x.dtype == "FLOAT32"

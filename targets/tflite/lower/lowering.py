@@ -7,30 +7,20 @@ becomes too), narrow ones in range; booleans as they are.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import prod
 from typing import Any
 
 import numpy as np
 
 from compiler.graph import Node, Value
-from compiler.tensor import BOOL, F16, I64, U32, U64, Array, DType
+from compiler.ops.layout import Order, logical, order_of
+from compiler.tensor import BOOL, I64, U32, U64, Array, DType
 from targets.tflite import opset
 from targets.tflite.model import NUMPY, Model, Options, Tensor
 
-Order = tuple[int, ...]
 Number = bool | int | float
 HALF_FROM = 32  # elements from which a weight is stored in 16 bits
-
-
-def identity(rank: int) -> Order:
-    """The order of axes that is the logical one."""
-    return tuple(range(rank))
-
-
-def channels_last(rank: int) -> Order:
-    """The order of [N,C,*S] with the channels behind."""
-    return (0, *range(2, rank), 1)
 
 
 def restricted(order: Order, kept: Sequence[int]) -> Order:
@@ -51,6 +41,8 @@ class Lowering:
         self._orders: dict[Value, Order] = {}
         self._tensors: dict[tuple[Value, Order], Tensor] = {}
         self._wide: dict[int, Tensor] = {}
+        self._shared: dict[tuple[object, ...], Tensor] = {}
+        self._holds: dict[int, int] = {}  # id of a tensor -> how many values it holds
 
     # -- values ----------------------------------------------------------------------------------------------
 
@@ -62,30 +54,37 @@ class Lowering:
 
     def bind(self, v: Value, tensor: Tensor, order: Order | None = None) -> None:
         """Let `tensor`, whose axes stand in `order`, hold a value."""
-        order = identity(v.type.rank) if order is None else order
+        order = logical(v.type.rank) if order is None else order
         expected = tuple(v.type.dims[i] for i in order)
         assert tensor.shape == expected, f"{v!r} held as {tensor} in order {order}"
         self._orders[v] = order
         self._tensors[v, order] = tensor
+        self._holds[id(tensor)] = self._holds.get(id(tensor), 0) + 1
+
+    def fused(self, node: Node, activation: int) -> bool:
+        """Let the layer before apply this one's activation, if it can and nobody else reads its result."""
+        x = node.inputs[0]
+        assert x is not None
+        if x.data is not None or x.n_out or sum(x.users.values()) != 1:
+            return False
+        order = self.order(x)
+        tensor = self._tensors[x, order]
+        if self._holds.get(id(tensor)) != 1 or not self.model.fuse(tensor, activation):
+            return False
+        self.bind(node.output, tensor, order)
+        return True
 
     def order(self, v: Value) -> Order:
         """The order in which a value is held; for a constant, the one that its type asks for."""
-        if v.data is not None:
-            return v.type.layout.order if v.type.layout else identity(v.type.rank)
-        return self._orders[v]
+        return order_of(v.type) if v.data is not None else self._orders[v]
 
     def result_order(self, node: Node) -> Order:
-        """The order in which a layer that works in any gives its result: the one its type asks for, else the
-        operands'."""
-        out = node.outputs[0].type
-        if out.layout is not None:
-            return out.layout.order
-        held = [self.order(v) for v in node.inputs if v is not None and v.data is None and v.type.rank == out.rank]
-        return held[0] if held else identity(out.rank)
+        """The order in which the results of a layer that works in any are to lie."""
+        return order_of(node.outputs[0].type)
 
     def get(self, v: Value, order: Order | None = None) -> Tensor:
         """The tensor that holds a value in an order, by default its logical one."""
-        order = identity(v.type.rank) if order is None else order
+        order = logical(v.type.rank) if order is None else order
         found = self._tensors.get((v, order))
         if found is None:
             if v.data is not None:
@@ -104,7 +103,7 @@ class Lowering:
             return self.get(v, order)
         own = tuple(a - missing for a in order if a >= missing)
         tensor = self.get(v, own)
-        if order == identity(len(order)) or not v.type.rank or v.type.size == 1:
+        if order == logical(len(order)) or not v.type.rank or v.type.size == 1:
             return tensor
         return self.reshape(tensor, [1 if a < missing else v.type.dims[a - missing] for a in order])
 
@@ -126,7 +125,7 @@ class Lowering:
 
     def wrapped(self, x: Tensor, dtype: DType) -> Tensor:
         """Integers modulo the range of a type that is narrower than the one that holds them."""
-        if not dtype.is_integer or dtype.bits >= 32 and dtype is not U32:
+        if not dtype.is_integer or (dtype.bits >= 32 and dtype is not U32):
             return x
         span = 1 << dtype.bits
         if dtype.kind == "u":
@@ -150,6 +149,13 @@ class Lowering:
                 found = self._wide[id(stored)] = self.add("DEQUANTIZE", [stored], "FLOAT32", stored.shape)
             return found
         return self.model.constant(_held(data), name, perm, dtype)
+
+    def shared(self, key: tuple[object, ...], make: Callable[[], Tensor]) -> Tensor:
+        """What several operators read, made once."""
+        found = self._shared.get(key)
+        if found is None:
+            found = self._shared[key] = make()
+        return found
 
     def const(self, data: Any, dtype: str) -> Tensor:
         """A constant that the lowering computed."""
@@ -186,7 +192,7 @@ class Lowering:
         shape = np.broadcast_shapes(*(t.shape for t in operands))
         limit = opset.BROADCAST_RANK.get(code, opset.BROADCAST_RANK_ELSE)
         alike = all(t.shape == shape for t in operands)
-        if alike or len(shape) <= limit and not (code == "SELECT_V2" and () in [t.shape for t in operands]):
+        if alike or (len(shape) <= limit and not (code == "SELECT_V2" and () in [t.shape for t in operands])):
             return self.add(code, operands, dtype, shape)
         groups = merged_axes([t.shape for t in operands], shape)
         if len(groups) > limit:
@@ -220,6 +226,10 @@ class Lowering:
     def cast(self, x: Tensor, dtype: str) -> Tensor:
         """`x` in another element type."""
         return x if x.dtype == dtype else self.add("CAST", [x], dtype, x.shape)
+
+    def numeric(self, x: Tensor) -> Tensor:
+        """`x`, booleans as int32, for operators that move no booleans."""
+        return self.cast(x, "INT32") if x.dtype == "BOOL" else x
 
     def reshape(self, x: Tensor, shape: Sequence[int]) -> Tensor:
         """`x` under another shape."""
@@ -353,6 +363,3 @@ def _held(data: Array) -> Array:
     if data.dtype.kind == "V":
         return data.astype(np.float32 if "float" in data.dtype.name else np.int32)
     return data
-
-
-__all__ = ["F16", "Lowering", "Number", "Order", "channels_last", "identity", "restricted"]

@@ -91,13 +91,12 @@ def operand_types(*allowed: DType) -> Need:
 def result_types(*allowed: DType) -> Need:
     """Results have one of these element types."""
     names = ", ".join(d.name for d in allowed)
-    return Need(
-        text=f"results of type {names}", holds=lambda node: all(v.type.dtype in allowed for v in node.outputs)
-    )
+    return Need(text=f"results of type {names}", holds=lambda node: all(v.type.dtype in allowed for v in node.outputs))
 
 
 FLOAT = operand_types(*FLOATS)
 NUMBER = operand_types(*FLOATS, *INTS)
+DIVISIBLE = operand_types(*FLOATS, *(d for d in INTS if d not in (I64, U32)))
 BOOLEAN = operand_types(BOOL)
 
 

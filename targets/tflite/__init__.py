@@ -1,0 +1,5 @@
+"""Target `nnapi`: a TensorFlow Lite model of builtin operators, executed here by LiteRT."""
+
+from targets.tflite.target import TfLiteTarget
+
+TARGET = TfLiteTarget

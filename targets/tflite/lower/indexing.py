@@ -1,0 +1,255 @@
+"""Reading and writing elements at computed positions, and finding elements."""
+
+from __future__ import annotations
+
+from math import prod
+
+import numpy as np
+
+from compiler import ops
+from compiler.graph import Node, Value
+from compiler.op import Op
+from compiler.tensor import Array
+from targets.tflite.lower.lowering import Lowering, restricted
+from targets.tflite.lower.table import NUMBER, lowers, op_need
+from targets.tflite.model import Tensor
+
+UNROLLED = 64  # elements along an axis that are handled one by one at most
+
+
+def _from_front(p: Lowering, v: Value, length: int) -> Tensor:
+    """Indices as int32, counted from the front."""
+    if v.data is not None:
+        return p.ints(np.where(v.data < 0, v.data + length, v.data))
+    index = p.cast(p.get(v), "INT32")
+    return p.binary("FLOOR_MOD", index, p.scalar(length, "INT32"))
+
+
+@lowers(ops.Gather)
+def _gather(p: Lowering, node: Node, op: ops.Gather) -> None:
+    x, indices = node.inputs
+    assert x is not None and indices is not None
+    own = (indices.type.rank == 1 and node.output.type.layout) or None
+    order = own.order if own else p.order(x) if indices.type.rank <= 1 else None
+    source = p.get(x, order)
+    axis = order.index(op.axis) if order else op.axis
+    y = p.take(source, _from_front(p, indices, x.type.dims[op.axis]), axis)
+    if order is not None and not indices.type.rank:
+        order = restricted(order, [a for a in range(x.type.rank) if a != op.axis])
+    p.finish(node, y, order)
+
+
+def _linear(p: Lowering, v: Value, dims: tuple[int, ...], batch: tuple[int, ...] = ()) -> Tensor:
+    """Positions [*batch,...,len(dims)] in a block of `dims`, as indices of its elements; blocks of the batch follow
+    one another."""
+    strides = [prod(dims[i + 1 :]) for i in range(len(dims))]
+    blocks = prod(batch)
+    base = np.arange(blocks).reshape((*batch, *[1] * (v.type.rank - 1 - len(batch)))) * prod(dims)
+    if v.data is not None:
+        front = np.where(v.data < 0, v.data + np.array(dims), v.data)
+        return p.ints((front * strides).sum(-1) + base)
+    index = p.binary("FLOOR_MOD", p.cast(p.get(v), "INT32"), p.ints(dims))
+    place = p.reduce("SUM", p.binary("MUL", index, p.ints(strides)), [-1], keep=False)
+    return p.binary("ADD", place, p.ints(base)) if blocks > 1 else place
+
+
+@lowers(ops.GatherND)
+def _gather_nd(p: Lowering, node: Node, op: ops.GatherND) -> None:
+    """Rows of the operand seen as a matrix."""
+    x, indices = node.inputs
+    assert x is not None and indices is not None
+    b, depth = op.batch_dims, indices.type.dims[-1]
+    dims = x.type.dims
+    rows = p.reshape(p.get(x), (prod(dims[: b + depth]), *dims[b + depth :]))
+    y = p.take(rows, _linear(p, indices, dims[b : b + depth], dims[:b]), 0)
+    p.finish(node, y)
+
+
+def _along(p: Lowering, v: Value, dims: tuple[int, ...], axis: int) -> Tensor:
+    """Indices of the elements of a tensor of `dims` that GatherElements reads."""
+    stride = prod(dims[axis + 1 :])
+    base = np.zeros(v.type.dims, np.int64)
+    for i, n in enumerate(v.type.dims):
+        if i != axis:
+            base += (np.arange(n) * prod(dims[i + 1 :])).reshape([-1 if k == i else 1 for k in range(len(dims))])
+    if v.data is not None:
+        return p.ints(np.where(v.data < 0, v.data + dims[axis], v.data) * stride + base)
+    index = p.binary("MUL", _from_front(p, v, dims[axis]), p.scalar(stride, "INT32"))
+    return p.binary("ADD", index, p.ints(base))
+
+
+@lowers(ops.GatherElements)
+def _gather_elements(p: Lowering, node: Node, op: ops.GatherElements) -> None:
+    x, indices = node.inputs
+    assert x is not None and indices is not None
+    places = _along(p, indices, x.type.dims, op.axis)
+    p.finish(node, p.take(p.reshape(p.get(x), (x.type.size,)), places, 0))
+
+
+SEGMENTS = {"mul": ("UNSORTED_SEGMENT_PROD", "MUL"), "max": ("UNSORTED_SEGMENT_MAX", "MAXIMUM"),
+            "min": ("UNSORTED_SEGMENT_MIN", "MINIMUM")}  # fmt: skip
+
+
+@lowers(ops.ScatterND, ops.ScatterElements)
+def _scatter(p: Lowering, node: Node, op: ops.ScatterND | ops.ScatterElements) -> None:
+    """Into rows of the operand seen as a matrix; at constant places, rows are picked from both."""
+    x, indices, updates = node.inputs
+    assert x is not None and indices is not None and updates is not None
+    dims = x.type.dims
+    if isinstance(op, ops.ScatterND):
+        depth = indices.type.dims[-1]
+        places = _linear(p, indices, dims[:depth])
+    else:
+        depth = len(dims)
+        places = _along(p, indices, dims, op.axis)
+    count, rest = prod(places.shape), dims[depth:]
+    rows = p.reshape(p.get(x), (prod(dims[:depth]), *rest))
+    new = p.reshape(p.get(updates), (count, *rest))
+    y = _combined(p, rows, p.reshape(places, (count,)), new, op.reduction)
+    p.finish(node, p.reshape(y, dims))
+
+
+def _combined(p: Lowering, rows: Tensor, places: Tensor, new: Tensor, reduction: str) -> Tensor:
+    shape = rows.shape
+    if reduction in SEGMENTS:
+        code, combine = SEGMENTS[reduction]
+        wide = p.reshape(new, (new.shape[0], prod(shape[1:])))
+        segments = p.add(code, [wide, places, p.scalar(shape[0], "INT32")], new.dtype, (shape[0], prod(shape[1:])))
+        return p.binary(combine, rows, p.reshape(segments, shape))
+    if reduction == "none" and places.constant is not None:
+        source = np.arange(shape[0])
+        source[places.constant.stored()] = shape[0] + np.arange(new.shape[0])
+        return p.take(p.concat([rows, new], 0), p.ints(source), 0)
+    column = p.reshape(places, (places.shape[0], 1))
+    laid = p.add("SCATTER_ND", [column, new, p.ints(shape)], new.dtype, shape)
+    if reduction == "add":
+        return p.binary("ADD", rows, laid)
+    ones = p.const(np.ones(places.shape), "INT32")
+    counts = p.add("SCATTER_ND", [column, ones, p.ints(shape[:1])], "INT32", shape[:1])
+    written = p.reshape(p.binary("GREATER", counts, p.scalar(0, "INT32")), (shape[0], *[1] * (len(shape) - 1)))
+    return p.select(written, laid, rows)
+
+
+@lowers(ops.OneHot)
+def _one_hot(p: Lowering, node: Node, op: ops.OneHot) -> None:
+    indices, values = p.operands(node)
+    index = p.cast(indices, "INT32")
+    below = p.binary("LESS", index, p.scalar(0, "INT32"))
+    index = p.select(below, p.plus(index, op.depth), index)
+    off, on = (p.reshape(t, ()) for t in p.split(values, [1, 1], 0))
+    y = p.add(
+        "ONE_HOT", [index, p.scalar(op.depth, "INT32"), on, off], values.dtype, node.output.type.dims, Axis=op.axis
+    )
+    p.finish(node, y)
+
+
+def _last(p: Lowering, v: Value, axis: int) -> tuple[Tensor, tuple[int, ...]]:
+    """A value in an order that has `axis` behind, the one it is held in if that will do."""
+    order = p.order(v)
+    if order[-1] != axis:
+        order = (*(a for a in order if a != axis), axis)
+    return p.get(v, order), order
+
+
+@lowers(ops.TopK, needs=[NUMBER])
+def _top_k(p: Lowering, node: Node, op: ops.TopK) -> None:
+    """The smallest are the largest of the opposites."""
+    (v,) = node.inputs
+    assert v is not None
+    x, order = _last(p, v, op.axis)
+    source = x if op.largest else _opposite(p, x)
+    shape = (*x.shape[:-1], op.k)
+    results = [(x.dtype, shape), ("INT32", shape)]
+    best, places = p.model.add("TOPK_V2", [source, p.scalar(op.k, "INT32")], results)
+    p.bind(node.outputs[0], best if op.largest else _opposite(p, best), order)
+    p.bind(node.outputs[1], p.cast(places, "INT64"), order)
+
+
+def _opposite(p: Lowering, x: Tensor) -> Tensor:
+    """-x, or -1 - x of integers, which all have one."""
+    if x.dtype == "FLOAT32":
+        return p.unary("NEG", x)
+    return p.binary("SUB", p.scalar(-1, x.dtype), x)
+
+
+@lowers(ops.ArgMax, ops.ArgMin, needs=[NUMBER])
+def _arg_extreme(p: Lowering, node: Node, op: ops.ArgMax | ops.ArgMin) -> None:
+    (v,) = node.inputs
+    assert v is not None
+    order = p.order(v)
+    x, axis = p.get(v, order), order.index(op.axis)
+    if op.select_last_index:
+        x = p.add("REVERSE_V2", [x, p.ints([axis])], x.dtype, x.shape)
+    shape = [d for i, d in enumerate(x.shape) if i != axis]
+    y = _first_extreme(p, x, axis, shape, isinstance(op, ops.ArgMax))
+    if op.select_last_index:
+        y = p.binary("SUB", p.scalar(x.shape[axis] - 1, "INT64"), y)
+    if op.keepdims:
+        p.finish(node, p.reshape(y, [1 if i == axis else d for i, d in enumerate(x.shape)]), order)
+    else:
+        p.finish(node, y, restricted(order, [a for a in range(v.type.rank) if a != op.axis]))
+
+
+def _first_extreme(p: Lowering, x: Tensor, axis: int, shape: list[int], largest: bool) -> Tensor:
+    """64-bit integers are sorted, having no kernel."""
+    if x.dtype != "INT64":
+        code = "ARG_MAX" if largest else "ARG_MIN"
+        return p.add(code, [x, p.scalar(axis, "INT32")], "INT64", shape, OutputType=4)
+    perm = [*(i for i in range(len(x.shape)) if i != axis), axis]
+    moved = p.transpose(x, perm)
+    source = moved if largest else _opposite(p, moved)
+    results = [(x.dtype, (*shape, 1)), ("INT32", (*shape, 1))]
+    places = p.model.add("TOPK_V2", [source, p.scalar(1, "INT32")], results)[1]
+    return p.cast(p.reshape(places, shape), "INT64")
+
+
+@lowers(ops.CumSum, needs=[NUMBER])
+def _cumsum(p: Lowering, node: Node, op: ops.CumSum) -> None:
+    (v,) = node.inputs
+    assert v is not None
+    order = p.result_order(node)
+    x = p.get(v, order)
+    axis = p.scalar(order.index(op.axis), "INT32")
+    y = p.add("CUMSUM", [x, axis], x.dtype, x.shape, Exclusive=op.exclusive, Reverse=op.reverse)
+    p.finish(node, y, order)
+
+
+def _short(node: Node) -> bool:
+    x = node.inputs[0]
+    assert x is not None and isinstance(node.op, ops.CumProd)
+    return x.type.dims[node.op.axis] <= UNROLLED
+
+
+@lowers(ops.CumProd, needs=[NUMBER, op_need("an axis", lambda op: True)])
+def _cumprod(p: Lowering, node: Node, op: ops.CumProd) -> None:
+    """One product after another."""
+    (v,) = node.inputs
+    assert v is not None
+    x, n = p.get(v), v.type.dims[op.axis]
+    parts = [p.part(x, op.axis, i, i + 1) for i in range(n)]
+    parts = parts[::-1] if op.reverse else parts
+    if op.exclusive:
+        parts = [p.const(np.ones(parts[0].shape), x.dtype), *parts[:-1]]
+    for i in range(1, n):
+        parts[i] = p.binary("MUL", parts[i - 1], parts[i])
+    p.finish(node, p.concat(parts[::-1] if op.reverse else parts, op.axis))
+
+
+@lowers(ops.Trilu)
+def _trilu(p: Lowering, node: Node, op: ops.Trilu) -> None:
+    (v,) = node.inputs
+    assert v is not None
+    x = p.get(v)
+    ones: Array = np.ones(v.type.dims[-2:], bool)
+    kept = np.triu(ones, op.k) if op.upper else np.tril(ones, op.k)
+    p.finish(node, p.select(p.const(kept, "BOOL"), x, p.scalar(0, x.dtype)))
+
+
+@lowers(ops.Hardmax)
+def _hardmax(p: Lowering, node: Node, op: Op) -> None:
+    (v,) = node.inputs
+    assert v is not None and isinstance(op, ops.Hardmax)
+    x, order = _last(p, v, op.axis)
+    place = p.add("ARG_MAX", [x, p.scalar(len(x.shape) - 1, "INT32")], "INT32", x.shape[:-1], OutputType=2)
+    hot = [place, p.scalar(x.shape[-1], "INT32"), p.scalar(1.0), p.scalar(0.0)]
+    p.finish(node, p.add("ONE_HOT", hot, x.dtype, x.shape, Axis=-1), order)

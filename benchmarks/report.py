@@ -45,7 +45,8 @@ def _summary(session: Session) -> str:
         if judged:
             met = sum(bool(v.holds) for v in judged)
             detail = f"{shown(worst)} ({worst.model})" if worst else "not measured"
-            rows.append([text, f"{met} of {len(judged)}", detail])
+            missed = ", ".join(v.model for v in judged if not v.holds)
+            rows.append([text, f"{met} of {len(judged)}", detail, missed])
 
     if session.models("onnx"):
         cpu = scores.cpu_verdicts(session, "onnx")
@@ -77,7 +78,7 @@ def _summary(session: Session) -> str:
     if session.models("decoder"):
         text = f"Decoder: peak memory at most {BARS.decoder_rss / MB:.0f} MB"
         bar(text, [scores.decoder_verdict(session)], lambda v: f"{(v.value or 0) / MB:.0f} MB")
-    return table(["bar", "met", "nearest to the bar, or furthest over it"], rows)
+    return table(["bar", "met", "nearest to the bar, or furthest over it", "missed by"], rows)
 
 
 def _times(verdict: Verdict) -> str:

@@ -204,10 +204,11 @@ def find_culprit(
         imported = import_model(source, inputs, freeze)
         feeds, reference = reference_run(source, imported.graph, imported.frozen, verify_data, seed)
 
+        peaks = output_peaks(imported.graph)
+
         def broken(graph: Graph) -> bool:
-            return any(
-                c.psnr_db < min(tolerance_db, c.limit_db) for c in compare_all(reference, run_graph(graph, feeds))
-            )
+            distances = compare_all(reference, run_graph(graph, feeds), peaks)
+            return any(c.psnr_db < min(tolerance_db, c.limit_db) for c in distances)
 
         return bisect(imported.graph.clone, manager, broken)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -16,8 +17,9 @@ if TYPE_CHECKING:
     from compiler.api import Compiled, Progress
     from compiler.bisect import Culprit
 
-TARGETS = ("ane", "onnx")
-OPTIONS = ("precision", "deployment_target", "image", "opset", "external")  # handed to the target, which checks them
+TARGETS = ("ane", "nnapi", "onnx")
+# Options that are handed to the target, which checks them.
+OPTIONS = ("precision", "deployment_target", "image", "io_layout", "opset", "external")
 VERIFICATION_FAILED = 3
 INTERRUPTED = 130
 
@@ -79,8 +81,9 @@ def _describe_model(model: Group) -> None:
 
 
 def _describe_target(target: Group) -> None:
-    target.add_argument("--precision", metavar="P", help="ane: fp16 (default) or fp32")
+    target.add_argument("--precision", metavar="P", help="ane: fp16 (default) or fp32; nnapi: fp32 (default) or fp16")
     target.add_argument("--deployment-target", metavar="OS", help="ane: iOS15 ... iOS26")
+    target.add_argument("--io-layout", metavar="L", help="nnapi: inputs and outputs nhwc (default), keep or nchw")
     target.add_argument(
         "--image",
         action="append",
@@ -128,8 +131,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = sys.argv[1:] if argv is None else list(argv)
     _open_streams()
     try:
-        args = build_parser().parse_args(words)
-        return run_bisect(args) if args.bisect else run_compile(args)
+        with _short_lived():
+            args = build_parser().parse_args(words)
+            return run_bisect(args) if args.bisect else run_compile(args)
     except SystemExit as e:  # --help and --version
         _print("")
         return int(e.code or 0)
@@ -294,6 +298,19 @@ def _fail(as_json: bool, error: CompileError, code: int) -> int:
         with suppress(OSError):
             _print_json({"error": error.message, "where": error.where, "hint": error.hint, "exit_code": code})
     return code
+
+
+@contextmanager
+def _short_lived() -> Iterator[None]:
+    """Without cyclic garbage collection, not even of what is left at the end: the process ends with it."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        if enabled:
+            gc.enable()
 
 
 def _open_streams() -> None:

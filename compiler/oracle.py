@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from compiler.errors import UsageError, VerificationError
+from compiler.errors import CompileError, UsageError, VerificationError
 from compiler.graph import Graph
 from compiler.onnx_export import export_bytes
 from compiler.onnx_file import read_model
@@ -36,8 +36,8 @@ def reference_run(
     graph   the model as it was imported
     frozen  the inputs that became constants
 
-    Raises UsageError for inputs that do not fit it, VerificationError if ONNX Runtime cannot run it or the machine
-    cannot hold its intermediate values.
+    Raises UsageError for inputs that do not fit it, VerificationError if ONNX Runtime cannot run it, CompileError if
+    the machine cannot hold its intermediate values.
     """
     types = input_types(graph)
     if given is not None:
@@ -55,7 +55,7 @@ def _expect_memory(graph: Graph) -> None:
     needed = sum(v.type.nbytes for v in graph.inputs) + peak_bytes(graph)
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     if needed > memory:
-        raise VerificationError(
+        raise CompileError(
             f"running the model takes {needed / 2**30:,.1f} GiB of memory, this machine has {memory / 2**30:,.1f}",
             hint="compile with --verify off, or with smaller shapes (--input)",
         )

@@ -9,9 +9,12 @@ import numpy as np
 
 from compiler.compare import IDENTICAL_DB, compare
 from compiler.graph import Graph, Node, Value
-from compiler.ops.activation import HardSigmoid, Sigmoid, Softsign
-from compiler.ops.elementwise import Tanh
-from compiler.ops.parts import Slice
+from compiler.ops.activation import Clip, HardSigmoid, Sigmoid, Softsign
+from compiler.ops.elementwise import Max, Mean, Min, Tanh
+from compiler.ops.index import Gather
+from compiler.ops.parts import Concat, Slice, Split, Tile
+from compiler.ops.pool import AveragePool, GlobalAveragePool, GlobalMaxPool, MaxPool
+from compiler.ops.reduce import ReduceMax, ReduceMean, ReduceMin
 from compiler.ops.shape import Expand, Reshape, Transpose
 from compiler.ops.softmax import Softmax
 from compiler.oracle import run_graph
@@ -20,7 +23,12 @@ from compiler.tensor import Array
 
 
 BOUNDED = (Sigmoid, HardSigmoid, Softmax, Tanh, Softsign)  # their results lie in -1..1
-VIEWS = (Reshape, Transpose, Slice, Expand)
+KEEPS_BOUND = (  # results lie where the operands do
+    *(Reshape, Transpose, Slice, Expand, Concat, Split, Tile, Gather),
+    *(ReduceMean, ReduceMax, ReduceMin, MaxPool, AveragePool, GlobalAveragePool, GlobalMaxPool, Max, Min, Mean),
+)
+DEEP = 50  # layers looked back through
+FEW = 4096  # elements of a constant that are looked at
 
 
 class Loss(NamedTuple):
@@ -58,14 +66,22 @@ def intermediate_values(graph: Graph, inputs: Mapping[str, Array]) -> dict[Value
 def output_peaks(graph: Graph) -> dict[str, float]:
     """The largest magnitude that outputs can have, by name, for those that a bounded function computes: what PSNR takes
     as its peak. A detector's scores near 0 are then not judged by their own smallness."""
-    peaks = {}
-    for v, name in zip(graph.outputs, graph.output_names, strict=True):
-        node = v.node
-        while node is not None and isinstance(node.op, VIEWS) and node.inputs[0] is not None:
-            node = node.inputs[0].node
-        if node is not None and isinstance(node.op, BOUNDED):
-            peaks[name] = 1.0
-    return peaks
+    named = zip(graph.outputs, graph.output_names, strict=True)
+    return {name: 1.0 for v, name in named if v.node is not None and _is_bounded(v, DEEP)}
+
+
+def _is_bounded(v: Value, depth: int) -> bool:
+    """Whether all elements lie in -1..1, as far as the layers before it say."""
+    if v.data is not None:
+        return v.type.dtype.is_float and v.data.size <= FEW and bool(np.all(np.abs(v.data) <= 1))
+    if v.node is None or not depth:
+        return False
+    op = v.node.op
+    if isinstance(op, Clip):
+        return -1 <= op.low and op.high <= 1
+    reads = v.node.inputs[:1] if isinstance(op, Gather) else v.node.inputs
+    kept = isinstance(op, KEEPS_BOUND) and all(o is not None and _is_bounded(o, depth - 1) for o in reads)
+    return isinstance(op, BOUNDED) or kept
 
 
 def noise(db: float) -> float:
@@ -76,7 +92,8 @@ def noise(db: float) -> float:
 def rank_losses(
     graph: Graph, reference: Mapping[Value, Array], measured: Mapping[Value, Array], most: int = 5
 ) -> list[Loss]:
-    """The layers that add the most noise, relative to the peak of their result, worst first. `measured` may lack values that the artifact has no tensor for."""
+    """The layers that add the most noise, relative to the peak of their result, worst first. `measured` may lack values
+    that the artifact has no tensor for."""
     db: dict[Value, float] = {}
     losses = []
     for node in graph.nodes:

@@ -10,6 +10,7 @@ from compiler.evaluate import evaluate
 from compiler.graph import Graph, Node, Value
 from compiler.oracle import run_graph
 from compiler.pass_base import ErrorClass
+from compiler.probe import output_peaks
 from compiler.rewrite import Firing
 from compiler.subgraph import extract
 from compiler.tensor import Array
@@ -28,9 +29,11 @@ class RewriteChecker:
         self.inputs = dict(inputs)
         self.reference = dict(reference)
         self._known: dict[Value, Array] = {}
+        self._peaks: dict[str, float] = {}
 
     def start(self, graph: Graph) -> None:
         """Compute every intermediate value of a graph that this checker has not followed so far."""
+        self._peaks = self._peaks or output_peaks(graph)
         self._known = {v: self.inputs[v.name] for v in graph.inputs}
         nodes = list(graph.nodes)
         values = [v for n in nodes for v in n.outputs if v.is_read]
@@ -58,7 +61,7 @@ class RewriteChecker:
 
     def outputs(self, graph: Graph) -> list[Comparison]:
         """The model's outputs compared with the original's."""
-        return compare_all(self.reference, _run(graph, self.inputs))
+        return compare_all(self.reference, _run(graph, self.inputs), self._peaks)
 
     def broken(self, error_class: ErrorClass, distance: Comparison) -> bool:
         """Whether a measured distance exceeds what a class of passes may do; LOSSY passes answer to a budget."""

@@ -19,6 +19,9 @@ from compiler.importers.registry import IMPORTERS  # noqa: E402
 from compiler.op import FROM_ONNX, OPS  # noqa: E402
 from compiler.pass_base import PASSES, PIPELINES  # noqa: E402
 from targets.coreml.lower import TABLE  # noqa: E402
+from targets.coreml.lower.table import GENERAL as ANE_GENERAL  # noqa: E402
+from targets.tflite.lower import TABLE as NNAPI  # noqa: E402
+from targets.tflite.lower.table import GENERAL  # noqa: E402
 
 GENERATED = "<!-- Written by docs/build.py; change the code it describes instead. -->"
 
@@ -68,13 +71,32 @@ def ane_operations() -> str:
     """What the Core ML target runs, and what it needs."""
     supported = TABLE.support()
     missing = sorted(set(OPS) - {name for name, _ in supported})
-    lines = [GENERATED, "# Operations of target `ane`", ""]
+    general = "; ".join(need.text for need in ANE_GENERAL)
+    lines = [GENERATED, "# Operations of target `ane`", "", f"All need {general}, and what is said here beside.", ""]
     lines += table(("operation", "needs"), [(f"`{name}`", needs) for name, needs in supported])
-    lines += ["", "No lowering: " + ", ".join(f"`{name}`" for name in missing) + "."]
+    lines += ["", "No lowering: " + ", ".join(f"`{name}`" for name in missing) + "."] if missing else []
     return "\n".join(lines) + "\n"
 
 
-PAGES = {"operations.md": operations, "passes/README.md": pass_index, "targets/ane-operations.md": ane_operations}
+def nnapi_operations() -> str:
+    """What the TensorFlow Lite target runs, and what it needs."""
+    general = [need.text for need in GENERAL]
+    supported = sorted(
+        (op.name, "; ".join(n.text for n in needs if n.text not in general)) for op, (needs, _) in NNAPI.entries.items()
+    )
+    missing = sorted(set(OPS) - {name for name, _ in supported})
+    lines = [GENERATED, "# Operations of target `nnapi`", "", f"All of them need {'; '.join(general)}.", ""]
+    lines += table(("operation", "needs"), [(f"`{name}`", needs) for name, needs in supported])
+    lines += ["", "No lowering: " + ", ".join(f"`{name}`" for name in missing) + "."] if missing else []
+    return "\n".join(lines) + "\n"
+
+
+PAGES = {
+    "operations.md": operations,
+    "passes/README.md": pass_index,
+    "targets/ane-operations.md": ane_operations,
+    "targets/nnapi-operations.md": nnapi_operations,
+}
 
 
 def main() -> None:

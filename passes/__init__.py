@@ -7,7 +7,7 @@ default   all of these; what every target runs first
 """
 
 from compiler.pass_base import PIPELINES, Fixpoint
-from passes.annotate_activation import annotate_activation as annotate_activation
+from passes.annotate_activation import annotate_activation
 from passes.eliminate_common import EliminateCommon
 from passes.fold_constants import FoldConstants
 from passes.fold_pad import FoldPad
@@ -38,13 +38,54 @@ from passes.merge_concats import MergeConcats
 from passes.merge_pads import MergePads
 from passes.merge_reshapes import MergeReshapes
 from passes.merge_scales import MergeScales
-from passes.merge_siblings import MergeSiblings as MergeSiblings
+from passes.merge_siblings import MergeSiblings
 from passes.merge_slices import MergeSlices
 from passes.merge_splits import MergeSplits
 from passes.merge_transposes import MergeTransposes
 from passes.remove_dead import RemoveDead
 from passes.remove_expand import RemoveExpand
 from passes.remove_identity import RemoveIdentity
+
+__all__ = [
+    "EliminateCommon",
+    "FoldConstants",
+    "FoldPad",
+    "FuseAttention",
+    "FuseBatchNormScale",
+    "FuseConvBatchNorm",
+    "FuseDense",
+    "FuseGelu",
+    "FuseGroupNorm",
+    "FuseHardSigmoid",
+    "FuseHardSwish",
+    "FuseInstanceNorm",
+    "FuseL2Normalize",
+    "FuseLayerNorm",
+    "FuseLogSoftmax",
+    "FuseLogSumExp",
+    "FuseMish",
+    "FusePixelShuffle",
+    "FuseReduceMean",
+    "FuseRelu",
+    "FuseRmsNorm",
+    "FuseScale",
+    "FuseSilu",
+    "FuseSoftmax",
+    "MergeCasts",
+    "MergeClips",
+    "MergeConcats",
+    "MergePads",
+    "MergeReshapes",
+    "MergeScales",
+    "MergeSiblings",
+    "MergeSlices",
+    "MergeSplits",
+    "MergeTransposes",
+    "RemoveDead",
+    "RemoveExpand",
+    "RemoveIdentity",
+    "annotate_activation",
+]
 
 FOLD = (RemoveDead(), FoldConstants(), RemoveIdentity(), EliminateCommon())
 RECOGNISE = (

@@ -9,6 +9,7 @@ from compiler.ops.layout import ConvertLayout, Order, in_order, logical, moves, 
 from compiler.ops.shape import Reshape, Transpose
 from compiler.record import Record
 from passes._layout_axes import Orders
+from passes._layout_cut import Cut
 from passes._layout_problem import ANY_ORDER, BYTE, Problem
 
 Reader = tuple[Node | None, int]  # a layer and its operand, or None and an output of the graph
@@ -72,10 +73,10 @@ def strip(graph: Graph) -> list[Node]:
     return gone
 
 
-def write(graph: Graph, problem: Problem) -> tuple[list[Node], LayoutReport]:
+def write(graph: Graph, problem: Problem, cut: Cut) -> tuple[list[Node], LayoutReport]:
     """Annotate every value with the order chosen for it, and convert it where a reader needs another; returns the
     layers added."""
-    before, cut = len(movements(graph)), problem.solve()
+    before = len(movements(graph))
     plan = _Plan(graph, problem, cut.labels)
     added = []
     for v, groups in plan.needs.items():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from itertools import takewhile
 from typing import Any, NamedTuple
 
 from compiler.graph import Node
@@ -25,7 +24,7 @@ Axes = tuple[int, ...] | None  # the number of each axis within the layer; None 
 
 
 class Flow(NamedTuple):
-    """Numbers for the axes of every operand and result; equal numbers are one axis."""
+    """Numbers for the axes of every operand and result: equal ones are one axis, or stand for one in their order."""
 
     operands: tuple[Axes, ...]
     results: tuple[Axes, ...]
@@ -60,26 +59,24 @@ def axes_of(node: Node) -> Flow | None:
 
 def orders_through(node: Node, flow: Flow, axes: Axes, order: Order) -> Orders | None:
     """The orders that go with the order of one operand or result; None if that lacks an axis of another."""
-    if axes is None:
+    if axes is None or len(set(axes)) < len(axes):
         return None
     place = {axes[i]: at for at, i in enumerate(order)}
-    try:
-        operands = tuple(
-            None if v is None else _sorted(a, place) if a is not None else logical(v.type.rank)
-            for v, a in zip(node.inputs, flow.operands, strict=True)
-        )
-        results = tuple(
-            _sorted(a, place) if a is not None else logical(v.type.rank)
-            for v, a in zip(node.outputs, flow.results, strict=True)
-        )
-    except KeyError:
-        return None
-    return Orders(operands, results)
-
-
-def _sorted(axes: tuple[int, ...], place: dict[int, int]) -> Order:
-    at = [place[a] for a in axes]
-    return tuple(sorted(range(len(axes)), key=at.__getitem__))
+    values = (*node.inputs, *node.outputs)
+    found: list[Order | None] = []
+    for v, a in zip(values, (*flow.operands, *flow.results), strict=True):
+        if v is None:
+            found.append(None)
+        elif a is None:
+            found.append(logical(v.type.rank))
+        elif a == axes:
+            found.append(order)
+        elif place.keys() >= set(a):
+            found.append(tuple(sorted(range(len(a)), key=[place[n] for n in a].__getitem__)))
+        else:
+            return None
+    results = tuple(order for order in found[len(node.inputs) :] if order is not None)
+    return Orders(tuple(found[: len(node.inputs)]), results)
 
 
 def _aligned(node: Node, _: Op) -> Flow:
@@ -112,16 +109,15 @@ def _reduced(node: Node, op: Any) -> Flow:  # Reduce or ArgExtreme
     return Flow((axes,), (tuple(a for a in axes if a not in gone),))
 
 
-def _gather(node: Node, op: Gather) -> Flow | None:
+def _gather(node: Node, op: Gather) -> Flow:
     x, indices = node.inputs
     assert x is not None and indices is not None
     axes = logical(x.type.rank)
-    if indices.type.rank > 1:
-        return None
-    return Flow((axes, None), (tuple(a for a in axes if a != op.axis or indices.type.rank),))
+    taken = (op.axis,) * indices.type.rank
+    return Flow((axes, None), ((*axes[: op.axis], *taken, *axes[op.axis + 1 :]),))
 
 
-FLOWS: dict[type[Op], Callable[[Node, Any], Flow | None]] = {  # Any: the operation of its own key
+FLOWS: dict[type[Op], Callable[[Node, Any], Flow]] = {  # Any: the operation of its own key
     **dict.fromkeys(FIRST, _first),
     **dict.fromkeys((Expand, LayerNorm, RmsNorm), _aligned),
     Concat: _concat,
@@ -131,62 +127,55 @@ FLOWS: dict[type[Op], Callable[[Node, Any], Flow | None]] = {  # Any: the operat
 
 def reshaped(source: TensorType, order: Order, target: Shape) -> Order | None:
     """The order in which a reshape of what lies in `order` has `target` as its logical shape without moving a byte;
-    None if there is none. Dimensions of 1 stay before the axis that they precede, the first ones outermost."""
-    if in_memory(source.shape, order) == in_memory(source.shape, logical(source.rank)):
+    None if there is none."""
+    moved = in_memory(source.shape, order)
+    if moved == in_memory(source.shape, logical(source.rank)):
         return logical(len(target))
     blocks = _blocks(source.shape, target)
-    if blocks is None:
-        return None
-    out = list(takewhile(lambda i: target[i] == 1, range(len(target))))
-    waiting = list(in_memory(source.shape, order))
-    by_first = {old[0]: (old, new) for old, new in blocks}
-    while waiting:
-        old, new = by_first.get(waiting[0], ((), ()))
-        if not old or tuple(waiting[: len(old)]) != old:
+    out: list[int] = []
+    while blocks and len(moved):
+        old, new = blocks.get(moved[0], ((), ()))
+        if not old or moved[: len(old)] != old:
             return None
-        del waiting[: len(old)]
+        moved = moved[len(old) :]
         out.extend(new)
-    return tuple(out)
+    return None if blocks is None else _with_units(out, target)
 
 
-def _blocks(source: Shape, target: Shape) -> list[tuple[tuple[int, ...], tuple[int, ...]]] | None:
-    """The smallest runs of axes of both shapes that hold the same elements: axes longer than 1 of the source, axes of
-    the target from the first that is on, each with the 1s before it (the last also with those after it)."""
+def _with_units(order: list[int], shape: Shape) -> Order:
+    """An order of the axes longer than 1, with the others: the last ones behind the axis before them, the rest outside
+    of all but a batch axis."""
+    first, last = min(order), max(order)
+    head = 1 if order[0] == first else 0
+    at = order.index(last) + 1
+    order = [*order[:at], *range(last + 1, len(shape)), *order[at:]]
+    between = [i for i in range(first, last) if shape[i] == 1]
+    return (*range(first), *order[:head], *between, *order[head:])
+
+
+Blocks = dict[int, tuple[tuple[int, ...], tuple[int, ...]]]
+
+
+def _blocks(source: Shape, target: Shape) -> Blocks | None:
+    """The smallest runs of axes longer than 1 of both shapes that hold the same elements, by the first of the source;
+    None if the shapes do not part into such runs."""
     old = deque(i for i, d in enumerate(source) if d != 1)
-    new: deque[tuple[int, ...]] = deque()
-    units: tuple[int, ...] = ()
-    for k, d in enumerate(target):
-        units = (*units, k) if new or d != 1 else ()
-        if d != 1:
-            new.append(units)
-            units = ()
-    if new:
-        new.append((*new.pop(), *units))
-    blocks: list[tuple[tuple[int, ...], tuple[int, ...]]] = []
+    new = deque(i for i, d in enumerate(target) if d != 1)
+    blocks: Blocks = {}
     while old and new:
-        left: tuple[int, ...] = (old.popleft(),)
-        right = new.popleft()
-        have, want = source[left[0]], _length(right, target)
+        left, right = [old.popleft()], [new.popleft()]
+        have, want = source[left[0]], target[right[0]]
         while have != want:
             if not isinstance(have, int) or not isinstance(want, int):
                 return None
-            short = old if have < want else new
-            if not short:
+            run, rest, shape = (left, old, source) if have < want else (right, new, target)
+            if not rest:
                 return None
-            if have < want:
-                left = (*left, old.popleft())
-                have = _times(have, source[left[-1]])
-            else:
-                more = new.popleft()
-                right = (*right, *more)
-                want = _times(want, _length(more, target))
-        blocks.append((left, right))
+            run.append(rest.popleft())
+            grown = _times(min(have, want), shape[run[-1]])
+            have, want = (grown, want) if have < want else (have, grown)
+        blocks[left[0]] = tuple(left), tuple(right)
     return None if old or new else blocks
-
-
-def _length(axes: tuple[int, ...], shape: Shape) -> Dim:
-    """The length of the one axis among these that is longer than 1."""
-    return next(shape[i] for i in axes if shape[i] != 1)
 
 
 def _times(a: int, d: Dim) -> Dim:

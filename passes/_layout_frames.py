@@ -16,6 +16,13 @@ from compiler.ops.layout import Order, channels_last, in_memory, logical
 from compiler.ops.shape import Reshape, Transpose
 from passes._layout_axes import axes_of, orders_through, reshaped
 
+# What TFLite's builtin operators take in one order only.
+CHANNELS_LAST = (
+    *("average_pool", "conv", "conv_transpose", "deform_conv", "depth_to_space", "grid_sample"),
+    *("local_response_norm", "lp_pool", "max_pool", "resize", "space_to_depth"),
+)
+TRAILING = ("hardmax", "log_softmax", "lp_normalize", "softmax", "topk")
+
 Pair = tuple[Order, Order]  # the order by label
 
 
@@ -79,7 +86,9 @@ class Frames:
 
     def same(self, v: Value, a: Order | None, b: Order | None) -> bool:
         """Whether two orders put the elements of a value at the same places."""
-        return a is not None and b is not None and in_memory(v.type.shape, a) == in_memory(v.type.shape, b)
+        if a is None or b is None:
+            return False
+        return a == b or in_memory(v.type.shape, a) == in_memory(v.type.shape, b)
 
     def is_settled(self, v: Value) -> bool:
         """Whether both labels put the elements of a value at the same places."""

@@ -210,7 +210,8 @@ class Problem:
             for i, u in enumerate(node.inputs):
                 if u is v:
                     readers |= self._reads(node, i, v, strange)
-        weight = 1 if f.is_settled(v) else BYTE * v.type.nbytes + 1
+        converts = not all(isinstance(node.op, Transpose) for node in v.users) or len(v.users) + v.n_out > 1
+        weight = converts + (0 if f.is_settled(v) else BYTE * v.type.nbytes)  # one transpose reads it as it lies
         if v.node is None or not isinstance(v.node.op, Transpose):  # which gives any order
             self.constant += (BYTE * v.type.nbytes + 1) * len(strange)
         if made is not None:

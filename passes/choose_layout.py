@@ -9,19 +9,14 @@ its bytes if it is not read as it is computed (D. M. Greig et al., Exact maximum
 from __future__ import annotations
 
 from compiler.errors import UsageError
-from compiler.graph import Graph
+from compiler.graph import Graph, Node
 from compiler.pass_base import ErrorClass, Pass
 from compiler.rewrite import Firing, Observer
 from passes._layout_apply import LayoutReport, is_free, outline, physical_perm, strip, write
-from passes._layout_frames import Demands
+from passes._layout_frames import CHANNELS_LAST, TRAILING, Demands
 from passes._layout_problem import Problem
 
 __all__ = ["ChooseLayout", "LayoutReport", "is_free", "physical_perm"]
-CHANNELS_LAST = (
-    *("average_pool", "conv", "conv_transpose", "deform_conv", "depth_to_space", "grid_sample"),
-    *("local_response_norm", "lp_pool", "max_pool", "resize", "space_to_depth"),
-)
-TRAILING = ("hardmax", "log_softmax", "lp_normalize", "softmax", "topk")
 
 
 class ChooseLayout(Pass):
@@ -45,7 +40,7 @@ class ChooseLayout(Pass):
         if not observer.allow():
             return 0
         before, gone = outline(graph), strip(graph)
-        added, report = write(graph, self.problem(graph))
+        added, report = self.choose(graph)
         if outline(graph) == before:
             return 0
         observer.fired(Firing(str(report), tuple(gone), tuple(added), (), (), ()))
@@ -55,9 +50,10 @@ class ChooseLayout(Pass):
         """What this pass does to a graph, which stays as it is."""
         twin = graph.clone()
         strip(twin)
-        return write(twin, self.problem(twin))[1]
+        return self.choose(twin)[1]
 
-    def problem(self, graph: Graph) -> Problem:
-        """What there is to choose in a graph without annotations."""
+    def choose(self, graph: Graph) -> tuple[list[Node], LayoutReport]:
+        """Annotate a graph without annotations; returns the layers added."""
         demands = Demands(frozenset(self.channels_last), frozenset(self.trailing), frozenset(self.logical))
-        return Problem(graph, demands, self.inputs, self.outputs)
+        problem = Problem(graph, demands, self.inputs, self.outputs)
+        return write(graph, problem, problem.solve())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import subprocess
@@ -53,6 +54,7 @@ class Command:
         """In this process."""
         self.capsys.readouterr()
         code = main([str(a) for a in argv])
+        gc.unfreeze()  # this process goes on
         return Outcome(code, *self.capsys.readouterr())
 
 

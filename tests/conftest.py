@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.command import Command
 from tests.real_models import RealModel, real_models
 
 # The same examples on every machine and in every run; `pytest --hypothesis-profile=explore` looks for new ones.
@@ -27,3 +30,10 @@ def model(request: pytest.FixtureRequest) -> RealModel:
     """Each trained network of this repository in turn."""
     assert isinstance(request.param, RealModel)
     return request.param
+
+
+@pytest.fixture
+def command(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
+    """The command, in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    return Command(capsys)

@@ -336,9 +336,9 @@ def test_report() -> None:
     scaled = result("cincel", 0.6, 9, suite="scaling", model="wide_conv_1000")
     text = report.render(session(result("cincel", 0.3, 5), result("onnxslim", 1.0, 4), ours, coreml, scaled, decoded))
     lines = text.splitlines()
-    assert "| ONNX: CPU at most 0.7 x the fastest peer | 1 of 1 | 0.30 x (m) |" in lines
-    assert "| ONNX: nodes no more than the best peer | 0 of 1 | 5 nodes, the peer 4 (m) |" in lines
-    assert "| Core ML: CPU at most 0.5 x the better peer | 1 of 1 | 0.25 x (m) |" in lines
+    assert "| ONNX: CPU at most 0.7 x the fastest peer | 1 of 1 | 0.30 x (m) |  |" in lines
+    assert "| ONNX: nodes no more than the best peer | 0 of 1 | 5 nodes, the peer 4 (m) | m |" in lines
+    assert "| Core ML: CPU at most 0.5 x the better peer | 1 of 1 | 0.25 x (m) |  |" in lines
     assert "| m | 0.30 |  | 1.00 |  | 0.30 | yes |" in lines
     assert "| m | 20 | 5 |  | 4 |  | **no** | 120 |  | 120 |  |" in lines
     assert "| m | 1.00 | 4.00&dagger; |  | 0.25 | yes |" in lines

@@ -46,6 +46,7 @@ REFUSALS = ("NOT_IMPLEMENTED", "INVALID_GRAPH", "not support", "not currently su
 # Why an operation written as ONNX is not read back as itself.
 READ_OTHERWISE = {
     "identity": "a layer that does nothing is not built",
+    "convert_layout": "an order in memory means nothing to ONNX",
     "pad": "one that pads nothing is not built",
     "shape": "a shape is known when the model is read",
     "size": "a size is known when the model is read",

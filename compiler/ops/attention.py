@@ -83,7 +83,17 @@ class Attention(Op):
         if e.opset < 23 or e.outputs[0].dtype is F64:  # which ONNX Runtime does not run
             return self._small_nodes(e, *inputs)
         causal, softcap = int(self.causal) or None, self.softcap or None
-        return e.node("Attention", *inputs, scale=self.scale, is_causal=causal, softcap=softcap)
+        operands = (*inputs[:3], *(self._whole_mask(e, mask) for mask in inputs[3:]))
+        return e.node("Attention", *operands, scale=self.scale, is_causal=causal, softcap=softcap)
+
+    @staticmethod
+    def _whole_mask(e: Emitter, mask: str | None) -> str | None:
+        """The mask with all its queries and keys: ONNX Runtime does not broadcast it along these."""
+        q, k, mask_type = e.types[0], e.types[1], e.types[3]
+        if mask is None or q is None or k is None or mask_type is None:
+            return mask
+        area = (q.dims[2], k.dims[2])
+        return mask if mask_type.dims[-2:] == area else e.node("Expand", mask, e.const(np.array(area, np.int64)))[0]
 
     def _small_nodes(
         self, e: Emitter, q: str | None, k: str | None, v: str | None, mask: str | None = None
@@ -135,7 +145,8 @@ class Attention(Op):
         kind = rng.random()
         if kind < 0.4:
             return layer, (k, v)
-        mask = x.with_shape((queries, keys)) if kind < 0.7 else x.with_shape((batch, 1, queries, keys))
+        rows = queries if rng.random() < 0.7 else 1
+        mask = x.with_shape((rows, keys)) if kind < 0.7 else x.with_shape((batch, 1, rows, keys))
         return layer, (k, v, mask if rng.random() < 0.5 else mask.with_dtype(BOOL))
 
 

@@ -88,4 +88,4 @@ def moves(perm: Order, x: TensorType, y: TensorType) -> Order:
 
 def in_memory(shape: Shape, order: Order) -> Order:
     """An order without the axes of length 1: equal ones put the elements at the same places."""
-    return tuple(i for i in order if shape[i] != 1)
+    return tuple([i for i in order if shape[i] != 1]) if 1 in shape else order

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Container, Hashable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,9 +11,10 @@ from compiler.tensor import Array
 from targets.tflite import opset
 
 Options = dict[str, Any]  # fields of a builtin options table, as the schema names them
+PIECE = 1 << 20  # elements of a constant that are converted and written at a time
 SMALL = 256  # bytes up to which equal constants are stored once
 
-NUMPY = {
+NUMPY: dict[str, np.dtype[Any]] = {
     "FLOAT32": np.dtype(np.float32),
     "FLOAT16": np.dtype(np.float16),
     "INT8": np.dtype(np.int8),
@@ -44,6 +45,16 @@ class Constant(NamedTuple):
         array = self.array if self.perm is None else self.array.transpose(self.perm)
         with np.errstate(over="ignore", under="ignore"):
             return np.ascontiguousarray(array, self.dtype)
+
+    def pieces(self) -> Iterator[Array]:
+        """`stored` in pieces along its first axis, of which only one need be in memory."""
+        array = self.array if self.perm is None else self.array.transpose(self.perm)
+        if array.size <= PIECE or not array.ndim:
+            yield self.stored()
+            return
+        rows = max(1, PIECE * len(array) // array.size)
+        for start in range(0, len(array), rows):
+            yield Constant(array[start : start + rows], None, self.dtype).stored()
 
 
 class Tensor:
@@ -88,24 +99,32 @@ class Model:
         self._reads: dict[int, int] = {}  # id of a tensor -> how many operands it is
 
     def input(self, name: str, dtype: str, shape: tuple[int, ...]) -> Tensor:
-        """A new input; its place among the inputs is settled by the caller."""
-        return Tensor(name, dtype, shape)
+        """A new input, after those that there are."""
+        tensor = Tensor(name, dtype, shape)
+        self.inputs.append((name, tensor))
+        return tensor
 
     def constant(
-        self, array: Array, name: str = "const", perm: tuple[int, ...] | None = None, dtype: str | None = None
+        self,
+        array: Array,
+        name: str = "const",
+        perm: tuple[int, ...] | None = None,
+        dtype: str | None = None,
+        shape: tuple[int, ...] | None = None,
     ) -> Tensor:
-        """A constant tensor. The same array stored alike is one tensor, and so are small equal ones."""
+        """A constant tensor, perhaps under another shape once its axes are permuted. The same array stored alike is
+        one tensor, and so are small equal ones."""
         kind = NUMPY[dtype] if dtype else array.dtype
         if perm == tuple(range(array.ndim)):
             perm = None
-        key: Hashable = (id(array), perm, kind.char)
+        key: Hashable = (id(array), perm, kind.char, shape)
         if array.nbytes <= SMALL:
             stored = Constant(array, perm, kind).stored()
-            array, perm = stored.reshape(stored.shape if array.ndim else ()), None
+            array, perm, shape = stored.reshape(shape or (stored.shape if array.ndim else ())), None, None
             key = (array.shape, kind.char, array.tobytes())
         found = self._constants.get(key)
         if found is None:
-            shape = array.shape if perm is None else tuple(array.shape[i] for i in perm)
+            shape = shape or (array.shape if perm is None else tuple(array.shape[i] for i in perm))
             found = self._constants[key] = Tensor(name, TYPES[kind], shape, Constant(array, perm, kind))
         return found
 
@@ -127,9 +146,17 @@ class Model:
         self.operators.append(Operator(code, tuple(inputs), outputs, options or {}, version))
         return outputs
 
-    def fuse(self, tensor: Tensor, activation: int) -> bool:
+    def reshaped_from(self, tensor: Tensor) -> Tensor:
+        """The tensor of which this one is only another shape; itself if it is computed otherwise."""
+        while (place := self._producers.get(id(tensor))) is not None and self.operators[place].code == "RESHAPE":
+            source = self.operators[place].inputs[0]
+            assert source is not None
+            tensor = source
+        return tensor
+
+    def fuse(self, tensor: Tensor, activation: int, held: Container[int]) -> bool:
         """Let the operator that computes `tensor`, which nobody reads yet, apply an activation; reshapes in between
-        are seen through. False if it cannot."""
+        are seen through, but for tensors whose ids are in `held`, which others may read. False if it cannot."""
         reads = 0
         while id(tensor) in self._producers and self._reads.get(id(tensor), 0) == reads:
             place = self._producers[id(tensor)]
@@ -142,6 +169,8 @@ class Model:
             if operator.code != "RESHAPE" or operator.inputs[0] is None:
                 return False
             tensor, reads = operator.inputs[0], 1
+            if id(tensor) in held:
+                return False
         return False
 
     def drop_unread(self) -> None:

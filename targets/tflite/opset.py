@@ -68,8 +68,8 @@ _RUNTIME = {
     ("TRANSPOSE", 6): "2.12.0", ("TRANSPOSE_CONV", 3): "2.3.0", ("TRANSPOSE_CONV", 4): "2.12.0",
     ("RIGHT_SHIFT", 1): "2.12.0", ("BITWISE_XOR", 1): "2.12.0", ("FILL", 2): "2.3.0", ("REVERSE_V2", 2): "2.2.0",
     ("SELECT_V2", 1): "2.2.0", ("SCATTER_ND", 1): "2.1.0", ("HARD_SWISH", 1): "2.1.0", ("DEPTH_TO_SPACE", 1): "2.1.0",
-    ("UNSORTED_SEGMENT_MAX", 1): "2.10.0", ("UNSORTED_SEGMENT_MIN", 1): "2.11.0", ("UNSORTED_SEGMENT_PROD", 1): "2.10.0",
-    ("UNSORTED_SEGMENT_SUM", 1): "2.10.0", ("LOCAL_RESPONSE_NORMALIZATION", 1): "1.15.0",
+    ("UNSORTED_SEGMENT_MAX", 1): "2.10.0", ("UNSORTED_SEGMENT_MIN", 1): "2.11.0",
+    ("UNSORTED_SEGMENT_PROD", 1): "2.10.0", ("LOCAL_RESPONSE_NORMALIZATION", 1): "1.15.0",
 }  # fmt: skip
 _OLDEST = "1.15.0"
 
@@ -141,7 +141,7 @@ def _resize_nearest(given: Sequence[Tensor], outputs: Sequence[Tensor], options:
 
 
 def _fixed(number: int) -> Any:
-    return lambda given, outputs, options: number
+    return lambda *_: number
 
 
 _SPECIAL: dict[str, Any] = {

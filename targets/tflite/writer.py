@@ -2,20 +2,21 @@
 
 A FlatBuffer refers to its parts by distances forward, so that a part may stand anywhere behind its table. The builder
 makes everything but the constants (some hundred kilobytes); constants follow in the order of first use, each converted
-and written on its own, so that no more than one of them is in memory.
+and written in pieces, so that no more than one of those is in memory.
 """
 
 from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 
 from compiler.errors import EmitError
+from compiler.tensor import Array
 from targets.tflite.model import Constant, Model, Operator, Tensor
 from targets.tflite.opset import oldest_runtime, options_name
 from targets.tflite.schema import flatbuffers, schema
@@ -82,7 +83,7 @@ class _Tables:
         end = self.size
         for constant, start in zip(self.constants, places, strict=True):
             file.write(bytes(start - 4 - end) + struct.pack("<I", constant.nbytes))
-            file.write(constant.stored().reshape(-1).view(np.uint8).data)
+            file.writelines(piece.reshape(-1).view(np.uint8).data for piece in constant.pieces())
             end = start + constant.nbytes
 
     def _list(self, tensors: Any) -> None:
@@ -97,8 +98,7 @@ class _Tables:
         fb, s, model = self._fb, self._schema, self._model
         codes = list(dict.fromkeys((o.code, o.version) for o in model.operators))
         runtime = oldest_runtime(codes).encode().ljust(16, b"\0")
-        buffers = [None, None, *(t.constant for t in self._listed if t.constant is not None)]
-        self.constants = [_Raw(runtime), *buffers[2:]]
+        self.constants = [_Raw(runtime), *(t.constant for t in self._listed if t.constant is not None)]
         self._fields = [self._buffer(True) for _ in self.constants]
         empty = self._buffer(False)
         buffer_list = self._offsets([empty, *self._fields])
@@ -239,8 +239,8 @@ class _Raw:
         self._data = data
         self.nbytes = len(data)
 
-    def stored(self) -> np.ndarray[Any, np.dtype[np.uint8]]:
-        return np.frombuffer(self._data, np.uint8)
+    def pieces(self) -> Iterator[Array]:
+        yield np.frombuffer(self._data, np.uint8)
 
 
 def _unique_names(tensors: Sequence[Tensor]) -> list[str]:

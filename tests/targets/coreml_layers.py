@@ -81,7 +81,7 @@ def rounded_to_fp16(layer: Layer) -> Layer:
     graph, feeds = layer
     (node,) = graph.nodes
     copy = Graph(graph.name)
-    values = []
+    values: list[Value | None] = []
     for v in node.inputs:
         if v is None:
             values.append(None)

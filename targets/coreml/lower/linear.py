@@ -126,7 +126,8 @@ def _dense(p: Lowering, node: Node, op: ops.Dense) -> None:
     value = node.inputs[1]
     assert value is not None
     bias = node.inputs[2] if len(node.inputs) > 2 else None
-    x = p.operands(node)[0]
+    x = p.operand(node, 0)
+    assert x is not None
     constant = value.data is not None and (bias is None or bias.data is not None)
     if constant and len(x.shape) in (2, 3) and x.dtype == p.precision:
         assert value.data is not None

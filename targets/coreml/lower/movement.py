@@ -56,7 +56,9 @@ def _transpose(p: Lowering, node: Node, op: ops.Transpose) -> None:
     elif len(op.perm) <= MAX_RANK:
         p.emit(node, "transpose", x=x, perm=list(op.perm))
     else:
-        p.bind(node.output, transposed(p, x, node.inputs[0].type.dims, op.perm))  # type: ignore[union-attr]  # given
+        (given,) = node.inputs
+        assert given is not None
+        p.bind(node.output, transposed(p, x, given.type.dims, op.perm))
 
 
 def transposed(p: Lowering, x: Var, dims: tuple[int, ...], perm: tuple[int, ...]) -> Var:
@@ -137,7 +139,7 @@ def _pad(p: Lowering, node: Node, op: ops.Pad) -> None:
     else:
         for axis in axes:
             widths = (op.pads[axis], op.pads[rank + axis])
-            x = p.take(x, np.pad(np.arange(x.shape[axis]), widths, op.mode), axis)  # type: ignore[call-overload]  # str
+            x = p.take(x, np.pad(np.arange(x.shape[axis]), widths, op.mode), axis)  # type: ignore[call-overload]  # a mode numpy has
     p.bind(node.output, x)
 
 

@@ -108,7 +108,7 @@ def _with_places(p: Lowering, x: Var, op: ops.MaxPool, dims: tuple[int, ...]) ->
     pads = (*begins, *(max(0, e) for e in ends))
     grown = _padded(p, _crop(p, x, ends), pads, -inf)
     n, order = len(begins), "F" if op.storage_order else "C"
-    inside: Array = np.arange(prod(x.shape[2:])).reshape(x.shape[2:], order=order)  # type: ignore[call-overload]  # literal
+    inside: Array = np.arange(prod(x.shape[2:])).reshape(x.shape[2:], order=order)  # type: ignore[call-overload]  # order is C or F
     widths = [(begins[i], max(0, ends[i])) for i in range(n)]
     numbers = np.pad(inside, widths, constant_values=0)[None, None]
     best: Var | None = None

@@ -90,7 +90,7 @@ def _dequantize(p: Lowering, node: Node, op: ops.DequantizeLinear) -> None:
     x = node.inputs[0]
     assert x is not None
     if _known(node):
-        data = op.evaluate(*(None if v is None else v.data for v in node.inputs))  # type: ignore[arg-type]  # x and scale are given
+        data = op.evaluate(*(None if v is None else v.data for v in node.inputs))  # type: ignore[arg-type]  # x, scale are given
         p.bind(node.output, p.constant(np.asarray(data), node.output.name, node.output.type.dtype))
         return
     stored = x.type.dtype

@@ -41,10 +41,15 @@ def _native(node: Node) -> bool:
     return plain and known and _given(node, 4) is None
 
 
+def _steps(node: Node) -> int:
+    steps = node.outputs[0].type.shape[0]
+    return steps if isinstance(steps, int) else MAX_STEPS + 1
+
+
 SHORT = Need(
     text=f"at most {MAX_STEPS} steps where it is unrolled (LSTM with constant weights, without clip, sequence lengths "
     "and coupled gates has a layer of its own)",
-    holds=lambda node: _native(node) or node.input_types[0].shape[0] <= MAX_STEPS,  # type: ignore[union-attr,operator]  # x is given and static
+    holds=lambda node: _native(node) or _steps(node) <= MAX_STEPS,
 )
 
 
@@ -56,6 +61,7 @@ class Side:
         self.backward = op.direction == "reverse" or d == 1
         self.hidden: int = node.outputs[1].type.dims[2]
         self.lengths = p.operand(node, 4)
+        self.gates = op.gates * self.hidden
 
     def part(self, index: int, begin: int, end: int, dtype: str = "") -> Var:
         """Rows begin to end of this direction's part of operand `index`; constants are cut now."""
@@ -159,7 +165,9 @@ def _reordered(gates: Array, order: tuple[int, ...]) -> Array:
 def _lstm(p: Lowering, node: Node, side: Side) -> Run:
     """ONNX orders the gates i, o, f, c; MIL i, f, o, c, and the peepholes alike. Before iOS 17 it takes fp32 only."""
     order, kind = (0, 2, 1, 3), p.precision if p.ios >= 17 else "fp32"
-    x = p.cast(side.turned(p.operands(node)[0]), kind)
+    given = p.operand(node, 0)
+    assert given is not None
+    x = p.cast(side.turned(given), kind)
     steps, batch, _ = x.shape
 
     def weight(index: int, name: str) -> Var | None:
@@ -195,9 +203,11 @@ Step = Callable[[Side, Var, list[Var]], list[Var]]
 def _unrolled(p: Lowering, node: Node, side: Side, step: Step) -> Run:
     """The products with the inputs are one for all steps; each step then adds its state's. A sequence that has ended
     keeps its states and gives 0."""
-    x = side.turned(p.operands(node)[0])
+    given = p.operand(node, 0)
+    assert given is not None
+    x = side.turned(given)
     steps, batch, features = x.shape
-    wide = node.inputs[1].type.dims[1]  # type: ignore[union-attr]  # w is given
+    wide = side.gates
     early = side.bias(0, wide, "input" if isinstance(side.op, ops.GRU) else "both")
     rows = p.reshape(x, (steps * batch, features))
     seen = p.reshape(linear(p, rows, side.part(1, 0, wide), early), (steps, batch, wide))

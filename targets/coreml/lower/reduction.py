@@ -8,7 +8,7 @@ from compiler import ops
 from compiler.graph import Node
 from compiler.op import Op
 from compiler.ops.reduce import Reduce
-from compiler.tensor import BOOL
+from compiler.tensor import BOOL, I32, I64
 from targets.coreml.lower.lowering import Lowering, Operands
 from targets.coreml.lower.table import FLOATS, INTS, NUMBER, WITH_UNSIGNED, lowers, operand_types
 from targets.coreml.mil import Var
@@ -25,6 +25,8 @@ REAL: dict[type[Op], str] = {
     ops.ReduceLogSumExp: "reduce_log_sum_exp",
 }
 EXTREME: dict[type[Op], str] = {ops.ReduceMax: "reduce_max", ops.ReduceMin: "reduce_min"}
+
+WIDE = operand_types(*FLOATS, I32, I64)  # ONNX has these reductions of no narrower integers
 
 
 def _reduced(p: Lowering, node: Node, x: Var, kind: str) -> Var:
@@ -46,7 +48,7 @@ def _extreme(p: Lowering, node: Node, op: Reduce) -> None:
     p.bind(node.output, p.cast(y, x.dtype))
 
 
-@lowers(*REAL, needs=[NUMBER])
+@lowers(*REAL, needs=[WIDE])
 def _real(p: Lowering, node: Node, op: Reduce) -> None:
     """Integers: the mean is their sum divided, the others are computed in fp32; both are cut towards zero."""
     (x,) = p.operands(node)
@@ -63,7 +65,7 @@ def _real(p: Lowering, node: Node, op: Reduce) -> None:
         p.finish(node, p.cast(_reduced(p, node, p.cast(x, "fp32"), REAL[type(op)]), "int32"))
 
 
-@lowers(ops.ReduceLogSum, needs=[NUMBER])
+@lowers(ops.ReduceLogSum, needs=[WIDE])
 def _log_sum(p: Lowering, node: Node, op: Reduce) -> None:
     (x,) = p.operands(node)
     total = _reduced(p, node, x, "reduce_sum")

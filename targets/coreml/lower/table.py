@@ -45,6 +45,13 @@ class _Table(LoweringTable[Lowering]):
                     break
         return lines
 
+    def support(self) -> list[tuple[str, str]]:
+        """(operation, what it needs beyond the needs of every operation) for the docs, sorted."""
+        return sorted(
+            (op.name, "; ".join(need.text for need in needs if need not in GENERAL) or "-")
+            for op, (needs, _) in self.entries.items()
+        )
+
     def lower(self, program: Lowering, graph: Graph) -> None:
         """Emit every layer in order. EmitError names the layer that a constant or an operation of MIL forbids."""
         for node in graph.nodes:
@@ -116,7 +123,10 @@ SMALL_CONSTANTS = Need(
 )
 
 
-def op_need(text: str, holds: Any) -> Need:
+GENERAL = (HELD, FILLED, RANK, SMALL_CONSTANTS)  # of every operation, unless it says otherwise
+
+
+def op_need(text: str, holds: Callable[[Any], bool]) -> Need:  # Any: the operation, whose class the table names
     """A condition on a layer's operation alone."""
     return Need(text=text, holds=lambda node: holds(node.op))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from math import inf, sqrt
+from typing import Any
 
 import numpy as np
 
@@ -44,7 +45,7 @@ def clipped(p: Lowering, x: Tensor, low: float, high: float) -> Tensor:
     return x
 
 
-Formula = Callable[[Lowering, Tensor, Op], Tensor]
+Formula = Callable[[Lowering, Tensor, Any], Tensor]  # Any: the operation, whose class the table names
 
 
 def _positive(p: Lowering, x: Tensor) -> Tensor:
@@ -121,29 +122,29 @@ def _atanh(p: Lowering, x: Tensor, op: Op) -> Tensor:
 
 
 FORMULAS: dict[type[Op], Formula] = {
-    ops.Acos: lambda p, x, op: p.binary("ATAN2", _leg(p, x), x),
+    ops.Acos: lambda p, x, _: p.binary("ATAN2", _leg(p, x), x),
     ops.Acosh: _acosh,
-    ops.Asin: lambda p, x, op: p.binary("ATAN2", x, _leg(p, x)),
+    ops.Asin: lambda p, x, _: p.binary("ATAN2", x, _leg(p, x)),
     ops.Asinh: _asinh,
-    ops.Atan: lambda p, x, op: p.binary("ATAN2", x, p.const(np.ones(x.shape), "FLOAT32")),
+    ops.Atan: lambda p, x, _: p.binary("ATAN2", x, p.const(np.ones(x.shape), "FLOAT32")),
     ops.Atanh: _atanh,
-    ops.Celu: lambda p, x, op: _exponential(p, x, op.alpha, scale=op.alpha),  # type: ignore[attr-defined]  # a Celu
-    ops.Cosh: lambda p, x, op: _exponentials(p, x, "ADD"),
-    ops.Elu: lambda p, x, op: p.unary("ELU", x) if op.alpha == 1 else _exponential(p, x, op.alpha),  # type: ignore[attr-defined]  # an Elu
+    ops.Celu: lambda p, x, op: _exponential(p, x, op.alpha, scale=op.alpha),
+    ops.Cosh: lambda p, x, _: _exponentials(p, x, "ADD"),
+    ops.Elu: lambda p, x, op: p.unary("ELU", x) if op.alpha == 1 else _exponential(p, x, op.alpha),
     ops.Erf: _erf,
-    ops.Gelu: lambda p, x, op: p.unary("GELU", x, Approximate=op.approximate == "tanh"),  # type: ignore[attr-defined]  # a Gelu
-    ops.HardSigmoid: _hard_sigmoid,  # type: ignore[dict-item]  # each formula takes its own operation
-    ops.HardSwish: lambda p, x, op: p.unary("HARD_SWISH", x),
-    ops.LeakyRelu: lambda p, x, op: p.unary("LEAKY_RELU", x, Alpha=op.alpha),  # type: ignore[attr-defined]  # a LeakyRelu
+    ops.Gelu: lambda p, x, op: p.unary("GELU", x, Approximate=op.approximate == "tanh"),
+    ops.HardSigmoid: _hard_sigmoid,
+    ops.HardSwish: lambda p, x, _: p.unary("HARD_SWISH", x),
+    ops.LeakyRelu: lambda p, x, op: p.unary("LEAKY_RELU", x, Alpha=op.alpha),
     ops.Mish: _mish,
-    ops.Selu: lambda p, x, op: _exponential(p, x, op.alpha, op.gamma),  # type: ignore[attr-defined]  # a Selu
-    ops.Shrink: _shrink,  # type: ignore[dict-item]  # as above
-    ops.Silu: lambda p, x, op: p.binary("MUL", x, p.unary("LOGISTIC", p.times(x, op.alpha))),  # type: ignore[attr-defined]  # a Silu
-    ops.Sinh: lambda p, x, op: _exponentials(p, x, "SUB"),
+    ops.Selu: lambda p, x, op: _exponential(p, x, op.alpha, op.gamma),
+    ops.Shrink: _shrink,
+    ops.Silu: lambda p, x, op: p.binary("MUL", x, p.unary("LOGISTIC", p.times(x, op.alpha))),
+    ops.Sinh: lambda p, x, _: _exponentials(p, x, "SUB"),
     ops.Softplus: _softplus,
-    ops.Softsign: lambda p, x, op: p.binary("DIV", x, p.plus(p.unary("ABS", x), 1.0)),
-    ops.Tan: lambda p, x, op: p.binary("DIV", p.unary("SIN", x), p.unary("COS", x)),
-    ops.ThresholdedRelu: _thresholded,  # type: ignore[dict-item]  # as above
+    ops.Softsign: lambda p, x, _: p.binary("DIV", x, p.plus(p.unary("ABS", x), 1.0)),
+    ops.Tan: lambda p, x, _: p.binary("DIV", p.unary("SIN", x), p.unary("COS", x)),
+    ops.ThresholdedRelu: _thresholded,
 }
 
 

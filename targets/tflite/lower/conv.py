@@ -5,11 +5,13 @@ from __future__ import annotations
 import numpy as np
 
 from compiler import ops
-from compiler.graph import Node
+from compiler.graph import Node, Value
 from compiler.ops.layout import channels_last
-from compiler.ops.window import same_pads
+from compiler.ops.window import Index, same_pads
+from compiler.target import Need
+from compiler.tensor import Array
 from targets.tflite.lower.lowering import Lowering
-from targets.tflite.lower.table import FLOAT, constant_operands, lowers, op_need, ranks
+from targets.tflite.lower.table import FLOAT, lowers, op_need, ranks
 from targets.tflite.model import Tensor
 from targets.tflite.opset import SAME, VALID
 
@@ -53,11 +55,18 @@ def _conv(p: Lowering, node: Node, op: ops.Conv) -> None:
     if rank == 3:
         image, strides, dilations, pads = flat(image, p), (1, *strides), (1, *dilations), widened(pads, 0)
     depthwise = op.groups > 1 and w.type.dims[1] == 1 and op.groups == image.shape[3]
-    weight = p.get(w, (1, *range(2, rank), 0) if depthwise else (0, *range(2, rank), 1))
-    if rank == 3:
-        weight = p.reshape(weight, (weight.shape[0], 1, *weight.shape[1:]))
+    perm = (1, *range(2, rank), 0) if depthwise else (0, *range(2, rank), 1)
+    weight = _kernel(p, w, perm, tuple(w.type.dims[i] for i in perm))
     y = convolved(p, image, weight, b, (strides, pads, dilations), depthwise)
     p.finish(node, p.reshape(y, [node.output.type.dims[i] for i in order]), order)
+
+
+def _kernel(p: Lowering, w: Value, perm: Ints, shape: Ints) -> Tensor:
+    """A kernel with its axes permuted; one of one spatial axis has one row."""
+    wide = shape if len(shape) == 4 else (shape[0], 1, *shape[1:])
+    if w.data is None:
+        return p.reshape(p.get(w, perm), wide)
+    return p.weight(w.data, "FLOAT32", w.name or "weight", perm, wide)
 
 
 def convolved(
@@ -121,39 +130,54 @@ SMALL_EXTRA = op_need(
 )
 
 
-@lowers(ops.ConvTranspose, needs=[FLOAT, ranks(3, 4), constant_operands(1), SMALL_EXTRA])
+def _plain(node: Node) -> bool:
+    w, op = node.inputs[1], node.op
+    assert w is not None and isinstance(op, ops.ConvTranspose)
+    return w.data is not None or set(op.dilations) == {1}
+
+
+PLAIN = Need(text="dilations of 1, or a constant weight", holds=_plain)
+
+
+@lowers(ops.ConvTranspose, needs=[FLOAT, ranks(3, 4), PLAIN, SMALL_EXTRA])
 def _conv_transpose(p: Lowering, node: Node, op: ops.ConvTranspose) -> None:
     """Each group on its own; dilated kernels are written with zeros in between."""
     x, w, *bias = node.inputs
-    assert x is not None and w is not None and w.data is not None
+    assert x is not None and w is not None
     rank, order = x.type.rank, channels_last(x.type.rank)
     image = p.get(x, order)
-    kernel = _dilated(np.asarray(w.data), op.dilations)
+    kernel = _filters(p, w, op.dilations)
     strides, pads, out = op.strides, op.pads, node.output.type.dims[2:]
     if rank == 3:
-        image, kernel = flat(image, p), kernel[:, :, None]
+        image, kernel = flat(image, p), p.reshape(kernel, (kernel.shape[0], 1, *kernel.shape[1:]))
         strides, pads, out = (1, *strides), widened(pads, 0), (1, *out)
-    b = bias[0] if bias else None
-    columns = kernel.shape[1]
-    sizes = [image.shape[3] // op.groups] * op.groups
+    b = p.get(bias[0]) if bias and bias[0] is not None else None
     parts = []
-    for g, part in enumerate(p.split(image, sizes, 3)):
-        own = kernel[g * sizes[0] : (g + 1) * sizes[0]] if op.groups > 1 else kernel
-        own_bias = None if b is None else p.part(p.get(b), 0, g * columns, (g + 1) * columns)
-        parts.append(
-            _transposed(p, part, p.weight(own, "FLOAT32", "weight", (1, 2, 3, 0)), own_bias, strides, pads, out)
-        )
+    images = p.split(image, [image.shape[3] // op.groups] * op.groups, 3)
+    kernels = p.split(kernel, [image.shape[3] // op.groups] * op.groups, 3)
+    for g, (own, weight) in enumerate(zip(images, kernels, strict=True)):
+        m = weight.shape[0]
+        shift = None if b is None else p.part(b, 0, g * m, (g + 1) * m)
+        parts.append(_transposed(p, own, weight, shift, strides, pads, out))
     p.finish(node, p.reshape(p.concat(parts, 3), [node.output.type.dims[i] for i in order]), order)
 
 
-def _dilated(
-    w: np.ndarray[tuple[int, ...], np.dtype[np.generic]], dilations: Ints
-) -> np.ndarray[tuple[int, ...], np.dtype[np.generic]]:
+def _filters(p: Lowering, w: Value, dilations: Ints) -> Tensor:
+    """A kernel [C,M,*K] as [M,*K,C], with zeros between its elements if it is dilated."""
+    order = (*range(1, w.type.rank), 0)
+    if w.data is None or set(dilations) == {1}:
+        return p.get(w, order)
+    return p.weight(_dilated(np.asarray(w.data), dilations), "FLOAT32", w.name or "weight", order)
+
+
+def _dilated(w: Array, dilations: Ints) -> Array:
+    """A kernel [C,M,*K] with zeros between its elements."""
     if set(dilations) == {1}:
         return w
     grown = [(k - 1) * d + 1 for k, d in zip(w.shape[2:], dilations, strict=True)]
     out = np.zeros((*w.shape[:2], *grown), w.dtype)
-    out[(..., *(slice(None, None, d) for d in dilations))] = w
+    inside: Index = (..., *(slice(None, None, d) for d in dilations))
+    out[inside] = w
     return out
 
 

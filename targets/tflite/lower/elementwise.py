@@ -8,7 +8,7 @@ from compiler import ops
 from compiler.graph import Node
 from compiler.op import Op
 from compiler.ops.layout import Order
-from compiler.tensor import BOOL, DTYPES, F16, F32, I32, I64
+from compiler.tensor import BOOL, DTYPES, F16, I32, I64, U8, U16
 from targets.tflite.lower.lowering import Lowering
 from targets.tflite.lower.table import (
     BOOLEAN,
@@ -24,10 +24,8 @@ from targets.tflite.lower.table import (
 )
 from targets.tflite.model import Tensor
 
-IDENTITIES = (ops.Identity,)
 
-
-@lowers(*IDENTITIES)
+@lowers(ops.Identity)
 def _identity(p: Lowering, node: Node, op: Op) -> None:
     (x,) = node.inputs
     assert x is not None
@@ -141,10 +139,10 @@ def _mod(p: Lowering, node: Node, op: ops.Mod) -> None:
 def _pow(p: Lowering, node: Node, op: Op) -> None:
     """Small constant powers are products; others are raised in float32."""
     (x, y), order = together(p, node)
-    power = node.inputs[1]
-    assert power is not None
+    base, power = node.inputs
+    assert base is not None and power is not None
     number = power.data.item() if power.data is not None and power.data.size == 1 else None
-    same = node.output.type.shape == node.inputs[0].type.shape  # type: ignore[union-attr]  # given
+    same = node.output.type.shape == base.type.shape
     if same and number in (1, 2, 3):
         p.finish(node, powered(p, x, int(number)), order)
     elif same and number == 0.5 and x.dtype == "FLOAT32":
@@ -169,8 +167,10 @@ def _where(p: Lowering, node: Node, op: Op) -> None:
 @lowers(ops.Cast, needs=[op_need("no target type of fewer than 8 bits", lambda op: DTYPES[op.to].bits >= 8)])
 def _cast(p: Lowering, node: Node, op: ops.Cast) -> None:
     """To f16 means rounding, to narrow integers wrapping, to booleans a comparison with 0."""
+    (v,) = node.inputs
+    assert v is not None
     x, order = one(p, node)
-    to, source = DTYPES[op.to], node.inputs[0].type.dtype  # type: ignore[union-attr]  # given
+    to, source = DTYPES[op.to], v.type.dtype
     if to is BOOL:
         nonzero = x if x.dtype == "BOOL" else p.binary("NOT_EQUAL", x, p.scalar(0, x.dtype))
         p.bind(node.output, nonzero, order)
@@ -181,6 +181,24 @@ def _cast(p: Lowering, node: Node, op: ops.Cast) -> None:
         whole = p.cast(x, p.dtype(to))
         fits = source is BOOL or (source.is_integer and source.kind == "u" and source.bits < to.bits)
         p.bind(node.output, whole if fits else p.wrapped(whole, to), order)
+
+
+@lowers(ops.BitwiseNot, needs=[NUMBER])
+def _bitwise_not(p: Lowering, node: Node, op: Op) -> None:
+    """-1 - x, in the ring of the element type."""
+    x, order = one(p, node)
+    p.finish(node, p.binary("SUB", p.scalar(-1, x.dtype), x), order)
+
+
+@lowers(ops.BitShift, needs=[operand_types(U8, U16)])
+def _bit_shift(p: Lowering, node: Node, op: ops.BitShift) -> None:
+    """A product with (LEFT), or a rounded-down quotient by (RIGHT), a power of two read from a table."""
+    (x, y), order = together(p, node)
+    bits = node.output.type.dtype.bits
+    left = op.direction == "LEFT"
+    powers = p.ints([*(1 << i for i in range(bits)), 0 if left else 1 << bits])
+    factor = p.take(powers, p.binary("MINIMUM", y, p.scalar(bits, y.dtype)), 0)
+    p.finish(node, p.binary("MUL" if left else "FLOOR_DIV", x, factor), order)
 
 
 UNARY: dict[type[Op], str] = {
@@ -211,8 +229,7 @@ def _signed(p: Lowering, node: Node, op: Op) -> None:
     elif isinstance(op, ops.Neg):
         y = p.unary("NEG", x) if x.dtype == "FLOAT32" else p.binary("SUB", p.scalar(0, x.dtype), x)
     else:
-        one_, zero, minus = (p.scalar(v, x.dtype) for v in (1, 0, -1))
-        y = p.unary("SIGN", x) if x.dtype == "FLOAT32" else p.binary("MAXIMUM", p.binary("MINIMUM", x, one_), minus)
+        y = p.unary("SIGN", x) if x.dtype == "FLOAT32" else _sign(p, x)
     p.finish(node, y, order)
 
 
@@ -222,4 +239,6 @@ def _reciprocal(p: Lowering, node: Node, op: Op) -> None:
     p.finish(node, p.binary("DIV", p.scalar(1.0), x), order)
 
 
-__all__ = ["F32", "magnitude", "one", "powered", "together", "truncated_quotient"]
+def _sign(p: Lowering, x: Tensor) -> Tensor:
+    """max(min(x, 1), -1), for integers."""
+    return p.binary("MAXIMUM", p.binary("MINIMUM", x, p.scalar(1, x.dtype)), p.scalar(-1, x.dtype))

@@ -6,21 +6,21 @@ from collections.abc import Callable
 from math import inf
 from typing import NamedTuple
 
-import numpy as np
-
 from compiler import ops
+from compiler.graph import Node
 from compiler.ops.recurrent import Recurrent
 from compiler.tensor import Array
 from targets.tflite.lower.lowering import Lowering
 from targets.tflite.model import Tensor
 
-Gate = Callable[[Lowering, Tensor, float, float], Tensor]
+Gate = Callable[[Lowering, Tensor, float, float], Tensor]  # of x, alpha and beta
 
 
 class Step(NamedTuple):
     """What the steps of one direction share: recurrent weights [G*H,H] and biases [G*H] as tensors and as data, and
     the peepholes of an LSTM [3*H]."""
 
+    node: Node
     op: Recurrent
     direction: int
     r: Tensor
@@ -40,14 +40,14 @@ def _elu(p: Lowering, x: Tensor, a: float, b: float) -> Tensor:
 
 
 GATES: dict[str, Gate] = {
-    "Sigmoid": lambda p, x, a, b: p.unary("LOGISTIC", x),
-    "Tanh": lambda p, x, a, b: p.unary("TANH", x),
-    "Relu": lambda p, x, a, b: p.unary("RELU", x),
-    "Softsign": lambda p, x, a, b: p.binary("DIV", x, p.plus(p.unary("ABS", x), 1.0)),
+    "Sigmoid": lambda p, x, _a, _b: p.unary("LOGISTIC", x),
+    "Tanh": lambda p, x, _a, _b: p.unary("TANH", x),
+    "Relu": lambda p, x, _a, _b: p.unary("RELU", x),
+    "Softsign": lambda p, x, _a, _b: p.binary("DIV", x, p.plus(p.unary("ABS", x), 1.0)),
     "Softplus": _softplus,
     "Affine": lambda p, x, a, b: p.plus(p.times(x, a), b),
-    "LeakyRelu": lambda p, x, a, b: p.unary("LEAKY_RELU", x, Alpha=a),
-    "ThresholdedRelu": lambda p, x, a, b: p.select(p.binary("GREATER_EQUAL", x, p.scalar(a)), x, p.scalar(0.0)),
+    "LeakyRelu": lambda p, x, a, _b: p.unary("LEAKY_RELU", x, Alpha=a),
+    "ThresholdedRelu": lambda p, x, a, _b: p.select(p.binary("GREATER_EQUAL", x, p.scalar(a)), x, p.scalar(0.0)),
     "ScaledTanh": lambda p, x, a, b: p.times(p.unary("TANH", p.times(x, b)), a),
     "HardSigmoid": lambda p, x, a, b: p.unary("RELU_0_TO_1", p.plus(p.times(x, a), b)),
     "Elu": _elu,
@@ -88,9 +88,10 @@ def gru_step(p: Lowering, s: Step, seen: Tensor, states: list[Tensor]) -> list[T
 
 
 def _recurrence(p: Lowering, s: Step, h: Tensor, rows: slice) -> Tensor:
-    """Some rows of the recurrent product. The data of a slice is the same array at every step, so it is stored once."""
-    weight = p.shared((id(s.r_data), rows.start), lambda: p.weight(s.r_data[rows], "FLOAT32", "r"))
-    bias = p.shared((id(s.b_data), rows.start), lambda: p.const(s.b_data[rows], "FLOAT32"))
+    """Some rows of the recurrent product."""
+    key = (s.node, s.direction, rows.start)
+    weight = p.shared((*key, "r"), lambda: p.weight(s.r_data[rows], "FLOAT32", "r"))
+    bias = p.shared((*key, "b"), lambda: p.const(s.b_data[rows], "FLOAT32"))
     return p.fully_connected(h, weight, bias)
 
 
@@ -112,6 +113,4 @@ def _peeped(p: Lowering, s: Step, gate: Tensor, cell: Tensor, place: int) -> Ten
     if s.peepholes is None:
         return gate
     n = cell.shape[1]
-    return p.binary(
-        "ADD", gate, p.binary("MUL", cell, p.const(np.asarray(s.peepholes[place * n : (place + 1) * n]), "FLOAT32"))
-    )
+    return p.binary("ADD", gate, p.binary("MUL", cell, p.const(s.peepholes[place * n : (place + 1) * n], "FLOAT32")))

@@ -9,9 +9,10 @@ import numpy as np
 from compiler import ops
 from compiler.graph import Node, Value
 from compiler.op import Op
+from compiler.target import Need
 from compiler.tensor import Array
 from targets.tflite.lower.lowering import Lowering, restricted
-from targets.tflite.lower.table import NUMBER, lowers, op_need
+from targets.tflite.lower.table import NUMBER, lowers
 from targets.tflite.model import Tensor
 
 UNROLLED = 64  # elements along an axis that are handled one by one at most
@@ -220,7 +221,10 @@ def _short(node: Node) -> bool:
     return x.type.dims[node.op.axis] <= UNROLLED
 
 
-@lowers(ops.CumProd, needs=[NUMBER, op_need("an axis", lambda op: True)])
+SHORT = Need(text=f"an axis of at most {UNROLLED} elements", holds=_short)
+
+
+@lowers(ops.CumProd, needs=[NUMBER, SHORT])
 def _cumprod(p: Lowering, node: Node, op: ops.CumProd) -> None:
     """One product after another."""
     (v,) = node.inputs

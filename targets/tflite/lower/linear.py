@@ -9,6 +9,7 @@ import numpy as np
 from compiler import ops
 from compiler.graph import Node, Value
 from compiler.op import Op
+from compiler.ops.layout import ConvertLayout, logical, order_of
 from compiler.tensor import BOOL
 from targets.tflite.lower.lowering import Lowering
 from targets.tflite.lower.table import FLOAT, FLOATS, lowers, op_need, operand_types
@@ -21,8 +22,7 @@ MAX_MATMUL_RANK = 4
 def _dense(p: Lowering, node: Node, op: ops.Dense) -> None:
     x, w, *bias = node.inputs
     assert x is not None and w is not None
-    rows = p.get(x)
-    weight = p.get(w) if op.transposed else p.get(w, (1, 0))
+    rows, weight = _flattened(p, x, w, op.transposed) or (p.get(x), p.get(w) if op.transposed else p.get(w, (1, 0)))
     b = p.get(bias[0]) if bias and bias[0] is not None else None
     y = p.fully_connected(p.reshape(rows, (1, *rows.shape)) if len(rows.shape) == 1 else rows, weight, b)
     p.finish(node, p.reshape(y, node.output.type.dims))
@@ -33,14 +33,35 @@ def _matmul(p: Lowering, node: Node, op: Op) -> None:
     """A constant matrix is the weight of a dense layer."""
     first, second = node.inputs
     assert first is not None and second is not None
-    x = p.get(first)
-    if second.data is not None and second.type.rank == 2 and len(x.shape) > 1:
-        p.finish(node, p.fully_connected(x, p.get(second, (1, 0)), None))
+    if second.data is not None and second.type.rank == 2 and first.type.rank > 1:
+        rows, weight = _flattened(p, first, second, False) or (p.get(first), p.get(second, (1, 0)))
+        p.finish(node, p.fully_connected(rows, weight, None))
         return
+    x = p.get(first)
     y = p.get(second)
     x = p.reshape(x, (1, *x.shape)) if len(x.shape) == 1 else x
     y = p.reshape(y, (*y.shape, 1)) if len(y.shape) == 1 else y
     p.finish(node, p.reshape(product(p, x, y), node.output.type.dims))
+
+
+def _flattened(p: Lowering, x: Value, w: Value, transposed: bool) -> tuple[Tensor, Tensor] | None:
+    """Rows x [N,K] that are an image in logical order, flattened, as they lie in memory before they are reordered, and
+    the weight [M,K] with its columns in that order; None if x is something else."""
+    reshape = x.node
+    moved = reshape.inputs[0] if reshape is not None and isinstance(reshape.op, ops.Reshape) else None
+    if moved is None or moved.node is None or not isinstance(moved.node.op, ConvertLayout) or w.data is None:
+        return None
+    (image,) = moved.node.inputs
+    assert image is not None
+    order, dims = p.order(image), image.type.dims
+    if order_of(moved.type) != logical(len(dims)) or order[0] != 0 or x.type.shape != (dims[0], prod(dims[1:])):
+        return None
+    rows = p.reshape(p.get(image, order), x.type.dims)
+    inner = w.data.reshape((-1, *dims[1:]) if transposed else (*dims[1:], -1))
+    columns = order[1:] if transposed else tuple(a - 1 for a in order[1:])
+    perm = (0 if transposed else len(columns), *columns)
+    shape = (w.type.dims[0 if transposed else 1], w.type.dims[1 if transposed else 0])
+    return rows, p.weight(inner, "FLOAT32", w.name or "weight", perm, shape)
 
 
 def product(p: Lowering, x: Tensor, y: Tensor, adjoint: bool = False) -> Tensor:
@@ -49,8 +70,8 @@ def product(p: Lowering, x: Tensor, y: Tensor, adjoint: bool = False) -> Tensor:
     if len(lead) + 2 <= MAX_MATMUL_RANK:
         return p.matmul(x, y, adjoint)
     wide = [p.spread(t, (*lead, *t.shape[-2:])) if t.shape[:-2] != lead else t for t in (x, y)]
-    merged = [p.reshape(t, (prod(lead), *t.shape[-2:])) for t in wide]
-    z = p.matmul(*merged, adjoint)
+    first, second = (p.reshape(t, (prod(lead), *t.shape[-2:])) for t in wide)
+    z = p.matmul(first, second, adjoint)
     return p.reshape(z, (*lead, *z.shape[-2:]))
 
 
@@ -116,6 +137,30 @@ def _attention(p: Lowering, node: Node, op: ops.Attention) -> None:
     p.finish(node, p.reshape(y, node.output.type.dims))
 
 
+@lowers(ops.RotaryEmbedding)
+def _rotary(p: Lowering, node: Node, op: ops.RotaryEmbedding) -> None:
+    """Pairs of features turned by the angles of their position; the features that are not turned follow."""
+    first, cos, sin, *positions = node.inputs
+    assert first is not None and cos is not None and sin is not None
+    x, half = p.get(first), cos.type.dims[-1]
+    tables = [p.get(cos), p.get(sin)]
+    if positions and positions[0] is not None:
+        tables = [p.take(t, p.get(positions[0]), 0) for t in tables]
+    c, s = (p.reshape(t, (t.shape[0], 1, *t.shape[1:])) for t in tables)
+    starts, step = ((0, 1), 2) if op.interleaved else ((0, half), 1)
+    a, b = (p.part(x, 3, start, start + step * (half - 1) + 1, step) for start in starts)
+    real = p.binary("SUB", p.binary("MUL", c, a), p.binary("MUL", s, b))
+    imaginary = p.binary("ADD", p.binary("MUL", s, a), p.binary("MUL", c, b))
+    if op.interleaved:
+        column = (*real.shape, 1)
+        both = p.concat([p.reshape(real, column), p.reshape(imaginary, column)], 4)
+        parts = [p.reshape(both, (*x.shape[:3], 2 * half))]
+    else:
+        parts = [real, imaginary]
+    rest = [p.part(x, 3, 2 * half, x.shape[3])] if 2 * half < x.shape[3] else []
+    p.finish(node, p.concat([*parts, *rest], 3))
+
+
 def _masked(p: Lowering, scores: Tensor, mask: Value | None, causal: bool) -> tuple[Tensor, bool]:
     """Scores with what is not seen at -inf, and whether a row may be without anything seen."""
     blind = False
@@ -127,6 +172,6 @@ def _masked(p: Lowering, scores: Tensor, mask: Value | None, causal: bool) -> tu
         finite = mask.data is not None and mask.type.dtype is not BOOL and np.isfinite(mask.data).all()
         blind = not finite
     if causal:
-        seen = np.tri(*scores.shape[-2:], dtype=bool)
+        seen = np.tri(*scores.shape[-2:], dtype=np.bool_)
         scores = p.binary("ADD", scores, p.const(np.where(seen, 0.0, -inf), "FLOAT32"))
     return scores, blind

@@ -20,7 +20,7 @@ from targets.tflite import opset
 from targets.tflite.model import NUMPY, Model, Options, Tensor
 
 Number = bool | int | float
-HALF_FROM = 32  # elements from which a weight is stored in 16 bits
+HALF_FROM = 1024  # elements from which a kernel is stored in 16 bits; smaller ones save little and cost accuracy
 
 
 def restricted(order: Order, kept: Sequence[int]) -> Order:
@@ -69,7 +69,7 @@ class Lowering:
             return False
         order = self.order(x)
         tensor = self._tensors[x, order]
-        if self._holds.get(id(tensor)) != 1 or not self.model.fuse(tensor, activation):
+        if self._holds.get(id(tensor)) != 1 or not self.model.fuse(tensor, activation, self._holds):
             return False
         self.bind(node.output, tensor, order)
         return True
@@ -140,15 +140,23 @@ class Lowering:
         assert v.data is not None
         return self.weight(v.data, self.dtype(v.type.dtype), v.name or "const", order)
 
-    def weight(self, data: Array, dtype: str, name: str = "const", perm: Order | None = None) -> Tensor:
-        """A constant; large ones of floats are stored in 16 bits if the precision says so."""
-        if dtype == "FLOAT32" and self.precision == "fp16" and data.size >= HALF_FROM:
-            stored = self.model.constant(_held(data), name, perm, "FLOAT16")
+    def weight(
+        self,
+        data: Array,
+        dtype: str,
+        name: str = "const",
+        perm: Order | None = None,
+        shape: tuple[int, ...] | None = None,
+    ) -> Tensor:
+        """A constant. Large ones of floats are stored in 16 bits if the precision says so and those hold them."""
+        large = dtype == "FLOAT32" and data.ndim > 1 and data.size >= HALF_FROM
+        if large and self.precision == "fp16" and _fits_half(data):
+            stored = self.model.constant(_held(data), name, perm, "FLOAT16", shape)
             found = self._wide.get(id(stored))
             if found is None:
                 found = self._wide[id(stored)] = self.add("DEQUANTIZE", [stored], "FLOAT32", stored.shape)
             return found
-        return self.model.constant(_held(data), name, perm, dtype)
+        return self.model.constant(_held(data), name, perm, dtype, shape)
 
     def shared(self, key: tuple[object, ...], make: Callable[[], Tensor]) -> Tensor:
         """What several operators read, made once."""
@@ -238,6 +246,9 @@ class Lowering:
             return x
         if x.constant is not None:
             return self.model.constant(x.constant.stored().reshape(shape), x.name, None, x.dtype)
+        x = self.model.reshaped_from(x)
+        if shape == x.shape:
+            return x
         return self.add("RESHAPE", [x, self.ints(shape)], x.dtype, shape, NewShape=shape)
 
     def transpose(self, x: Tensor, perm: Sequence[int]) -> Tensor:
@@ -278,6 +289,9 @@ class Lowering:
         """`x` cut into pieces along an axis."""
         if len(sizes) == 1:
             return (x,)
+        if x.constant is not None:
+            places = np.cumsum(sizes[:-1])
+            return tuple(self.const(part, x.dtype) for part in np.split(x.constant.stored(), places, axis))
         shapes = [tuple(n if i == axis else d for i, d in enumerate(x.shape)) for n in sizes]
         results = [(x.dtype, shape) for shape in shapes]
         if len(set(sizes)) == 1:
@@ -356,6 +370,13 @@ def merged_permutation(dims: Sequence[int], perm: Sequence[int]) -> tuple[list[i
     order = sorted(range(len(runs)), key=lambda r: runs[r][0])
     shape = [prod(dims[i] for i in runs[r]) for r in order]
     return shape or [1], [order.index(r) for r in range(len(runs))] or [0]
+
+
+def _fits_half(data: Array) -> bool:
+    """Whether no finite element becomes infinite in float16."""
+    largest = np.finfo(np.float16).max
+    inside = -largest <= data.min() and data.max() <= largest
+    return bool(inside) or bool((np.abs(data[np.isfinite(data)]) <= largest).all())
 
 
 def _held(data: Array) -> Array:

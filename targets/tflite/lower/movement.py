@@ -128,7 +128,7 @@ def _pad(p: Lowering, node: Node, op: ops.Pad) -> None:
         return
     for axis, widths_of in enumerate(zip(begins, ends, strict=True)):
         if any(widths_of):
-            places = np.pad(np.arange(y.shape[axis]), widths_of, op.mode)  # type: ignore[call-overload]  # a str
+            places = np.pad(np.arange(y.shape[axis]), widths_of, op.mode)  # type: ignore[call-overload]  # a str, checked by infer
             y = p.take(y, p.ints(places), axis)
     p.finish(node, y, order)
 

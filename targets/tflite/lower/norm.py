@@ -8,6 +8,7 @@ from compiler import ops
 from compiler.graph import Node, Value
 from compiler.op import Op
 from compiler.ops.layout import Order, channels_last
+from compiler.ops.reduce import Reduce
 from compiler.tensor import BOOL
 from targets.tflite.lower.elementwise import magnitude, one, truncated_quotient
 from targets.tflite.lower.lowering import Lowering, restricted
@@ -17,7 +18,6 @@ from targets.tflite.lower.table import (
     FLOATS,
     INTS,
     NUMBER,
-    constant_operands,
     lowers,
     op_need,
     operand_types,
@@ -38,7 +38,7 @@ SUMS: tuple[type[Op], ...] = (
 @lowers(*SUMS, needs=[NUMBER])
 @lowers(ops.ReduceMean, needs=[DIVISIBLE])
 @lowers(*EXTREMES, needs=[operand_types(*FLOATS, *INTS, BOOL)])
-def _reduce(p: Lowering, node: Node, op: ops.ReduceSum) -> None:
+def _reduce(p: Lowering, node: Node, op: Reduce) -> None:
     (v,) = node.inputs
     assert v is not None
     layout = node.output.type.layout if op.keepdims else None
@@ -95,10 +95,15 @@ def _scaled(p: Lowering, x: Tensor, scale: Tensor, bias: Tensor | None) -> Tenso
     return y if bias is None else p.binary("ADD", y, bias)
 
 
-@lowers(ops.BatchNorm, needs=[FLOAT, constant_operands(1, 2, 3, 4)])
+@lowers(ops.BatchNorm, needs=[FLOAT])
 def _batch_norm(p: Lowering, node: Node, op: ops.BatchNorm) -> None:
-    """The scale and shift it amounts to."""
+    """The scale and shift it amounts to, where its parameters are constants."""
     x, order = one(p, node)
+    if any(c is not None and c.data is None for c in node.inputs[1:]):
+        scale, bias, mean, variance = (_channel(p, c, order) for c in node.inputs[1:] if c is not None)
+        centred = p.binary("MUL", p.binary("SUB", x, mean), p.unary("RSQRT", p.plus(variance, op.eps)))
+        p.finish(node, _scaled(p, centred, scale, bias), order)
+        return
     g, b, m, v = (np.asarray(c.data, np.float64) for c in node.inputs[1:] if c is not None)
     factor = g / np.sqrt(v + op.eps)
     shape = [len(g) if a == 1 else 1 for a in order]
@@ -134,12 +139,13 @@ def _group_norm(p: Lowering, node: Node, op: ops.GroupNorm) -> None:
     order = p.result_order(node)
     x = p.get(v, order)
     n, c = v.type.dims[:2]
+    shape: tuple[int, ...]
     if order == channels_last(len(order)):
         shape, axes = (n, v.type.size // (n * c), op.groups, c // op.groups), [1, 3]
     else:
         order = tuple(range(len(order)))
         x = p.get(v)
-        shape, axes = (n, op.groups, v.type.size // (n * op.groups)), [2]  # type: ignore[assignment]  # of another rank
+        shape, axes = (n, op.groups, v.type.size // (n * op.groups)), [2]
     y = p.reshape(standardized(p, p.reshape(x, shape), axes, op.eps), x.shape)
     p.finish(node, _scaled(p, y, _channel(p, scale, order), _channel(p, bias, order)), order)
 
@@ -168,10 +174,7 @@ def _behind(p: Lowering, node: Node, axis: int) -> tuple[Tensor, Order]:
 @lowers(ops.Softmax, ops.LogSoftmax, needs=[FLOAT])
 def _softmax(p: Lowering, node: Node, op: ops.Softmax | ops.LogSoftmax) -> None:
     x, order = _behind(p, node, op.axis)
-    if isinstance(op, ops.Softmax):
-        y = p.unary("SOFTMAX", x, Beta=1.0)
-    else:
-        y = p.unary("LOG_SOFTMAX", x)
+    y = p.unary("SOFTMAX", x, Beta=1.0) if isinstance(op, ops.Softmax) else p.unary("LOG_SOFTMAX", x)
     p.finish(node, y, order)
 
 

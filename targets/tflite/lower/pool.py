@@ -75,7 +75,7 @@ def _taps(p: Lowering, x: Tensor, op: ops.Pool, out: Ints, code: str) -> Tensor:
     return result
 
 
-@lowers(ops.MaxPool, needs=[FLOAT, ranks(3, 5), VALUES_ONLY])
+@lowers(ops.MaxPool, needs=[VALUES_ONLY, FLOAT, ranks(3, 5)])
 def _max_pool(p: Lowering, node: Node, op: ops.MaxPool) -> None:
     (v,) = node.inputs
     assert v is not None

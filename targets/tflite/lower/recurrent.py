@@ -7,7 +7,10 @@ state with the recurrent operator behind it.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from math import inf
+from typing import NamedTuple
 
 import numpy as np
 
@@ -18,7 +21,7 @@ from compiler.target import Need
 from compiler.tensor import Array
 from targets.tflite.lower.gates import Step, gru_step, lstm_step, rnn_step
 from targets.tflite.lower.lowering import Lowering
-from targets.tflite.lower.table import FLOATS, SOURCE, constant_operands, lowers, values_of
+from targets.tflite.lower.table import SOURCE, constant_operands, lowers
 from targets.tflite.model import Tensor
 
 MAX_STEPS = 128  # of a layer that is unrolled
@@ -57,8 +60,11 @@ def _short(node: Node) -> bool:
     return _is_fused(node) or x.type.dims[0] <= MAX_STEPS
 
 
-def _floats(node: Node) -> bool:
-    return all(v.type.dtype in FLOATS for i, v in enumerate(values_of(node)) if i != 4 or v.data is None)
+class Run(NamedTuple):
+    """One direction: y [T,B,H] in the order of x, and functions that give the last states [B,H]."""
+
+    y: Tensor
+    states: list[Callable[[], Tensor]]
 
 
 NEEDS = [
@@ -72,18 +78,20 @@ NEEDS = [
 
 @lowers(ops.LSTM, ops.GRU, ops.RNN, needs=NEEDS)
 def _recurrent(p: Lowering, node: Node, op: Recurrent) -> None:
-    x = p.get(node.inputs[0])  # type: ignore[arg-type]  # given
+    (first, *_) = node.inputs
+    assert first is not None
+    x = p.get(first)
     directions = node.outputs[1].type.dims[0]
     runs = [_run(p, node, op, x, d) for d in range(directions)]
-    y = p.concat([p.reshape(r[0], (r[0].shape[0], 1, *r[0].shape[1:])) for r in runs], 1)
+    y = p.concat([p.reshape(r.y, (r.y.shape[0], 1, *r.y.shape[1:])) for r in runs], 1)
     p.bind(node.outputs[0], y)
     for i, v in enumerate(node.outputs[1:], 1):
         if v.is_read:
-            p.bind(v, p.concat([p.reshape(r[i](), (1, *v.type.dims[1:])) for r in runs], 0))
+            p.bind(v, p.concat([p.reshape(r.states[i - 1](), (1, *v.type.dims[1:])) for r in runs], 0))
 
 
-def _run(p: Lowering, node: Node, op: Recurrent, x: Tensor, d: int) -> tuple:  # type: ignore[type-arg]  # see below
-    """One direction: y [T,B,H] in the order of x, and functions that give the last states [B,H]."""
+def _run(p: Lowering, node: Node, op: Recurrent, x: Tensor, d: int) -> Run:
+    """One direction; a backward one reads and gives time in reverse."""
     backwards = op.direction == "reverse" or d == 1
     if backwards and x.shape[0] > 1:
         x = p.add("REVERSE_V2", [x, p.ints([0])], x.dtype, x.shape)
@@ -94,12 +102,12 @@ def _run(p: Lowering, node: Node, op: Recurrent, x: Tensor, d: int) -> tuple:  #
     reads_cell = len(node.outputs) > 2 and node.outputs[2].is_read
     started = any(_operand(node, i) is not None for i in STATES.values())
     if _is_fused(node) and not (steps <= 2 and (reads_cell or started)):
-        y, states = _fused(p, node, op, x, (w, r, biases), d)
+        run = _fused(p, node, op, x, (w, r, biases), d)
     else:
-        y, states = _unrolled(p, node, op, x, (w, r, biases), d)
+        run = _unrolled(p, node, op, x, (w, r, biases), d)
     if backwards and steps > 1:
-        y = p.add("REVERSE_V2", [y, p.ints([0])], y.dtype, y.shape)
-    return (y, *states)
+        return run._replace(y=p.add("REVERSE_V2", [run.y, p.ints([0])], run.y.dtype, run.y.shape))
+    return run
 
 
 def _initial(p: Lowering, node: Node, name: str, d: int) -> Tensor | None:
@@ -123,9 +131,7 @@ def _state(p: Lowering, initial: Tensor | None, batch: int, hidden: int) -> Tens
     return state
 
 
-def _fused(
-    p: Lowering, node: Node, op: Recurrent, x: Tensor, weights: tuple[Array, Array, Array], d: int
-) -> tuple[Tensor, list]:  # type: ignore[type-arg]  # functions without operands
+def _fused(p: Lowering, node: Node, op: Recurrent, x: Tensor, weights: tuple[Array, Array, Array], d: int) -> Run:
     w, r, biases = weights
     steps, batch = x.shape[:2]
     n = r.shape[1]
@@ -151,12 +157,14 @@ def _fused(
         after = p.unary("ZEROS_LIKE", last_hidden())
         return p.add("ADD_N", [cell, after], "FLOAT32", (batch, n))
 
-    return y, [last_hidden, last_cell]
+    return Run(y, [last_hidden, last_cell])
 
 
-def _unrolled(
-    p: Lowering, node: Node, op: Recurrent, x: Tensor, weights: tuple[Array, Array, Array], d: int
-) -> tuple[Tensor, list]:  # type: ignore[type-arg]  # functions without operands
+def _given(state: Tensor) -> Tensor:
+    return state
+
+
+def _unrolled(p: Lowering, node: Node, op: Recurrent, x: Tensor, weights: tuple[Array, Array, Array], d: int) -> Run:
     w, r, biases = weights
     steps, batch, features = x.shape
     n = r.shape[1]
@@ -164,7 +172,7 @@ def _unrolled(
     seen = p.fully_connected(flat, p.weight(w, "FLOAT32", "w"), p.const(biases[: len(w)], "FLOAT32"))
     peepholes = _operand(node, 7)
     step = Step(
-        op, d, p.weight(r, "FLOAT32", "r"), p.const(biases[len(w) :], "FLOAT32"), r, biases[len(w) :],
+        node, op, d, p.weight(r, "FLOAT32", "r"), p.const(biases[len(w) :], "FLOAT32"), r, biases[len(w) :],
         None if peepholes is None else np.asarray(peepholes.data)[d],
     )  # fmt: skip
     names = ("h", "c") if isinstance(op, ops.LSTM) else ("h",)
@@ -176,4 +184,4 @@ def _unrolled(
     for row in rows:
         states = advance(p, step, row, states)
         hidden.append(p.reshape(states[0], (1, batch, n)))
-    return p.concat(hidden, 0), [lambda s=s: s for s in states]  # type: ignore[misc]  # its default is its type
+    return Run(p.concat(hidden, 0), [partial(_given, s) for s in states])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from math import prod
 
 import numpy as np
@@ -38,7 +39,7 @@ def _resize(p: Lowering, node: Node, op: ops.Resize) -> None:
 
 
 def _builtin(
-    p: Lowering, x: Tensor, op: ops.Resize, taps: dict[int, tuple[Array, Array]], dims: tuple[int, ...]
+    p: Lowering, x: Tensor, op: ops.Resize, taps: Mapping[int, tuple[Array, Array]], dims: tuple[int, ...]
 ) -> Tensor | None:
     """RESIZE_BILINEAR or RESIZE_NEAREST_NEIGHBOR in the first form that agrees along both axes."""
     if op.mode == "cubic":

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
-import numpy as np
-
 from compiler.graph import Node, Value
 from compiler.op import Op
 from compiler.target import LoweringTable, Need
@@ -15,8 +13,8 @@ from targets.tflite.lower.lowering import Lowering
 
 FLOATS = (F16, F32, F64, BF16)
 INTS = (I8, I16, I32, I64, U8, U16, U32)
+HELD_TYPES = (*FLOATS, *INTS, BOOL)
 SOURCE = "kernels of TensorFlow Lite, as LiteRT 2.3 registers them"
-LIMITS = (-(2**31), 2**31 - 1)
 
 TABLE: LoweringTable[Lowering] = LoweringTable()
 
@@ -34,16 +32,23 @@ FILLED = Need(
 )
 HELD = Need(
     text="floats of 16 to 64 bits, integers of 8 to 64 bits but for u64, or booleans",
-    holds=lambda node: all(v.type.dtype in (*FLOATS, *INTS, BOOL) for v in values_of(node)),
+    holds=lambda node: all(v.type.dtype in HELD_TYPES for v in values_of(node)),
     source=SOURCE,
     confidence="measured",
 )
 
 
+GENERAL = (HELD, FILLED)  # of every layer
+
+
 def ranks(low: int, high: int) -> Need:
     """The first operand has a rank in this range."""
-    text = f"rank {low} to {high}" if low != high else f"rank {low}"
-    return Need(text=text, holds=lambda n: low <= n.inputs[0].type.rank <= high, source=SOURCE)  # type: ignore[union-attr]  # given
+
+    def holds(node: Node) -> bool:
+        x = node.inputs[0]
+        return x is not None and low <= x.type.rank <= high
+
+    return Need(text=f"rank {low} to {high}", holds=holds, source=SOURCE)
 
 
 def up_to(rank: int) -> Need:
@@ -105,11 +110,6 @@ def never(reason: str) -> Need:
     return Need(text=reason, holds=lambda _: False, source=SOURCE, confidence="documented")
 
 
-def fits_int32(data: np.ndarray[Any, Any]) -> bool:
-    """Whether all integers lie within 32 bits."""
-    return not data.size or (LIMITS[0] <= int(data.min()) and int(data.max()) <= LIMITS[1])
-
-
 F = TypeVar("F", bound=Callable[..., None])
 
 
@@ -118,7 +118,7 @@ def lowers(*ops: type[Op], needs: Sequence[Need] = ()) -> Callable[[F], F]:
 
     def register(function: F) -> F:
         for op in ops:
-            TABLE.lowers(op, HELD, FILLED, *needs)(function)
+            TABLE.lowers(op, *GENERAL, *needs)(function)
         return function
 
     return register

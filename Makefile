@@ -5,7 +5,7 @@ SHELL := /bin/bash
 
 VENV := .venv
 BIN := $(VENV)/bin
-EXTRAS := coreml,dev
+EXTRAS := coreml,tflite,dev
 READY := $(VENV)/installed
 DEMO := build/demo
 DEMO_MODEL := vit_fashion_b1

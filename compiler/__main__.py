@@ -1,4 +1,4 @@
-"""python -m compiler"""
+"""Run the command as `python -m compiler`."""
 
 from compiler.cli import main
 

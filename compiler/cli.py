@@ -248,10 +248,11 @@ def _finish(args: argparse.Namespace, compiled: Compiled) -> int:
         from compiler.show import summary
 
         _print(summary(report))
-    if report.passed:
+    failure = report.failure
+    if failure is None:
         return 0
     with suppress(OSError):  # nobody listens
-        print(f"compile: {report.failure}", file=sys.stderr, flush=True)
+        print(f"compile: {failure}", file=sys.stderr, flush=True)
     return VERIFICATION_FAILED
 
 

@@ -18,8 +18,9 @@ class Comparison(NamedTuple):
     """Distance of one output from its reference.
 
     max_abs   largest absolute difference; inf if special values (NaN, infinities) sit elsewhere
-    psnr_db   20 log10(peak / root mean square difference), the peak being max |reference| or what the output can reach
-              (1 for a sigmoid or softmax, however small its values here); at most 400 (identical), -400 if max_abs is inf
+    psnr_db   20 log10(peak / root mean square difference), where the peak is max |reference| or what the output can
+              reach (1 for a sigmoid or softmax, however small its values here); at most 400 (identical), -400 if
+              max_abs is inf
     top1_agreement  share of rows with the largest element at the same place; None for outputs that are no classes
     limit_db  the PSNR from which the two count as the same function, rounded differently
     """

@@ -24,6 +24,17 @@ OLDEST_OPSET = 13
 NEWEST_OPSET = 28
 IR_VERSIONS = {28: 14, 27: 13, 26: 13, 25: 13, 24: 11, 23: 11, 22: 10, 21: 10}
 PRODUCER = "cincel"
+# The first result that a node may leave without a name; of other operators, every result has one.
+OPTIONAL_RESULTS = {
+    "BatchNormalization": 1,
+    "Dropout": 1,
+    "GRU": 0,
+    "LSTM": 0,
+    "LayerNormalization": 1,
+    "MaxPool": 1,
+    "RNN": 0,
+    "Unique": 1,
+}
 
 Weights = list[tuple[str, Array]]
 
@@ -180,16 +191,17 @@ class ModelWriter:
 
     def _finish(self, first: int, results: Sequence[str], names: Sequence[str]) -> None:
         """Replace the temporary names in the nodes just written by those the graph knows, or by new ones."""
-        final = dict(zip(results, names, strict=False))
+        final = {temporary: name for temporary, name in zip(results, names, strict=False) if name}
         nodes = self.model.graph.node
-        single = len(nodes) == first + 1
+        alone = len(nodes) == first + 1
         base = next((n for n in names if n), "value")
         for i in range(first, len(nodes)):
             proto = nodes[i]
+            optional = OPTIONAL_RESULTS.get(proto.op_type, len(proto.output)) if alone else len(proto.output)
             for k, temporary in enumerate(proto.output):
                 if temporary not in final:
                     final[temporary] = (
-                        "" if single else self._unique(f"{base}_{self._temporary[int(temporary[1:])].lower()}")
+                        "" if k >= optional else self._unique(f"{base}_{self._temporary[int(temporary[1:])].lower()}")
                     )
                 proto.output[k] = final[temporary]
             if i > first:

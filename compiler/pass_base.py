@@ -135,8 +135,10 @@ def parse_pipeline(text: str) -> tuple[Step, ...]:
 
 
 def _step(name: str, options: str | None) -> tuple[Step, ...]:
-    if options is None and name in PIPELINES:
+    if name in PIPELINES and options is None:
         return PIPELINES[name]
+    if name in PIPELINES and name not in PASSES:
+        raise ParseError(f"{name!r} is a pipeline and takes no options: ({options})", hint=f"write {name}")
     if name not in PASSES:
         known = ", ".join(sorted([*PIPELINES, *PASSES]))
         raise ParseError(f"there is no pass or pipeline named {name!r}", hint=f"known: {known}")

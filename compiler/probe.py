@@ -21,7 +21,6 @@ from compiler.oracle import run_graph
 from compiler.subgraph import extract
 from compiler.tensor import Array
 
-
 BOUNDED = (Sigmoid, HardSigmoid, Softmax, Tanh, Softsign)  # their results lie in -1..1
 KEEPS_BOUND = (  # results lie where the operands do
     *(Reshape, Transpose, Slice, Expand, Concat, Split, Tile, Gather),
@@ -78,7 +77,7 @@ def _is_bounded(v: Value, depth: int) -> bool:
         return False
     op = v.node.op
     if isinstance(op, Clip):
-        return -1 <= op.low and op.high <= 1
+        return op.low >= -1 and op.high <= 1
     reads = v.node.inputs[:1] if isinstance(op, Gather) else v.node.inputs
     kept = isinstance(op, KEEPS_BOUND) and all(o is not None and _is_bounded(o, depth - 1) for o in reads)
     return isinstance(op, BOUNDED) or kept

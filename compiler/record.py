@@ -23,7 +23,7 @@ class Record:
         super().__init_subclass__()
         own = {
             name: cls.__dict__.get(name, REQUIRED)
-            for name, hint in cls.__dict__.get("__annotations__", {}).items()
+            for name, hint in cls.__dict__.get("__annotations__", {}).items()  # noqa: RUF063  # inspect is slow to import
             if not str(hint).startswith(("ClassVar", "typing.ClassVar"))
         }
         cls.fields = {**cls.fields, **{sys.intern(name): default for name, default in own.items()}}

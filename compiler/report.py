@@ -51,6 +51,7 @@ class Report:
         self.stages: dict[str, float] = {}
         self.verification: list[Comparison] | None = None
         self.tolerance_db = 0.0
+        self.half_precision = False  # whether the target rounds to fp16, and could compute in fp32
         self.losses: Sequence[Loss] = ()  # where accuracy went, if the verification failed
 
     @contextmanager
@@ -68,14 +69,17 @@ class Report:
         return all(c.psnr_db >= self.tolerance_db for c in self.verification or ())
 
     @property
-    def failure(self) -> CompileError:
-        """What to say of a verification that did not pass."""
+    def failure(self) -> CompileError | None:
+        """What to say of a verification that did not pass; None if it did."""
+        if self.passed:
+            return None
         c = min(self.verification or (), key=lambda c: c.psnr_db)
         found = f"output {c.name!r} is {c.psnr_db:.1f} dB from ONNX Runtime (max-abs {c.max_abs:.3g})"
+        rounds = "; --precision fp32 tells rounding from errors" if self.half_precision else ""
         return VerificationError(
             f"verification failed: {found}, {self.tolerance_db:.0f} dB are required",
             where="; ".join(map(str, self.losses[:2])) or None,
-            hint="--bisect names the rewrite; --precision fp32 tells rounding from errors",
+            hint=f"--bisect names the rewrite{rounds}",
         )
 
     def as_json(self) -> dict[str, Any]:

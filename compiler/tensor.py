@@ -120,8 +120,8 @@ def dtype_of(array: Array) -> DType:
     """The element type of a numpy array; strings of any numpy kind are `str`."""
     found = BY_NUMPY.get(array.dtype)
     if found is None:
-        for name in ML_DTYPES:
-            if array.dtype.name == ML_DTYPES[name]:
+        for name, numpy_name in ML_DTYPES.items():
+            if array.dtype.name == numpy_name:
                 return BY_NUMPY.setdefault(array.dtype, DTYPES[name])
         if array.dtype.kind in "OUS":
             return STRING

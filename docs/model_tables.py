@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 from collections.abc import Iterator, Mapping
 from importlib.metadata import version
 from math import inf
@@ -84,11 +84,12 @@ def write_models(path: Path) -> None:
         "<!-- Written by docs/build.py --models. -->",
         "# Models",
         "",
-        f"Measured {datetime.datetime.now(tz=datetime.UTC).date()} with {packages}. Distances are PSNR of the executed artifact against",
-        "ONNX Runtime on seeded random inputs, of the worst output. The ANE columns are the saved package run by the evaluator.",
-        "Where an artifact misses its tolerance (60 dB in fp32, 45 dB in fp16) the layer that costs the most is named:",
-        "8-bit quantized models round to a neighbouring step where fp16 is not exact, and the `light_` models have constant",
-        "weights whose sums leave the range of fp16 in the model itself.",
+        f"Measured {dt.datetime.now(tz=dt.UTC).date()} with {packages}.",
+        "Distances are PSNR of the executed artifact against ONNX Runtime on seeded random inputs, worst output; the",
+        "ANE columns are the saved package run by the evaluator. Where an artifact misses its tolerance (60 dB in",
+        "fp32, 45 dB in fp16) the layer that costs the most is named: 8-bit quantized models round to a neighbouring",
+        "step where fp16 is not exact, and the `light_` models have constant weights whose sums leave the range of",
+        "fp16 in the model itself, so `--precision fp32` is what compiles them.",
         "",
         "| model | layers before | after | onnx | ane fp32 | ane fp16 |",
         "| --- | ---: | ---: | --- | --- | --- |",

@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
+from math import prod
+
 import numpy as np
 
 from compiler import ops
 from compiler.graph import Node, Value
 from compiler.tensor import BOOL, Array
 from targets.coreml.lower.lowering import Lowering
-from targets.coreml.lower.table import FLOATS, lowers, operand_types
+from targets.coreml.lower.table import FLOATS, lowers, makes, operand_types
 from targets.coreml.mil import Var
 
 HIDDEN = {"fp16": -6.0e4, "fp32": -1.0e30}  # scores of what must not be seen; finite, so that nothing is NaN
 
 
-@lowers(ops.Attention, needs=[operand_types(*FLOATS, BOOL)])
+def _mask_bytes(node: Node) -> int:
+    """Of the causal mask, joined with a constant one."""
+    op, (q, k, _, *masks) = node.op, node.inputs
+    assert isinstance(op, ops.Attention) and q is not None and k is not None
+    causal = (q.type.dims[2], k.type.dims[2]) if op.causal else ()
+    mask = masks[0] if masks else None
+    known = mask.type.dims if mask is not None and mask.data is not None else ()
+    return 4 * prod(np.broadcast_shapes(known, causal))
+
+
+@lowers(ops.Attention, needs=[operand_types(*FLOATS, BOOL), makes(_mask_bytes)])
 def _attention(p: Lowering, node: Node, op: ops.Attention) -> None:
     """The queries are scaled before the product, which keeps fp16 scores small. Weights of what is hidden are set to
     0 only where a query may see nothing at all: elsewhere softmax has made them 0."""

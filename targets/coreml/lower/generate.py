@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import prod
+
 import numpy as np
 
 from compiler import ops
@@ -10,7 +12,7 @@ from compiler.op import Op
 from compiler.tensor import DTYPES
 from targets.coreml.lower.indexing import from_front
 from targets.coreml.lower.lowering import Lowering
-from targets.coreml.lower.table import FLOAT, NUMBER, lowers
+from targets.coreml.lower.table import FLOAT, NUMBER, lowers, makes
 from targets.coreml.mil import Var
 
 
@@ -31,7 +33,7 @@ def _known(p: Lowering, node: Node, op: Op) -> None:
     p.bind(node.output, p.constant(data, node.output.name or op.name, node.output.type.dtype))
 
 
-@lowers(ops.Range, needs=[NUMBER])
+@lowers(ops.Range, needs=[NUMBER, makes(lambda node: 4 * node.output.type.dims[0])])
 def _range(p: Lowering, node: Node, op: ops.Range) -> None:
     """start + delta * (0, 1, 2 ...): how many there are is known, or the need of a known size is not met."""
     start, _, delta = (p.reshape(x, (1,)) for x in p.operands(node))
@@ -40,7 +42,7 @@ def _range(p: Lowering, node: Node, op: ops.Range) -> None:
     p.finish(node, p.binary("add", p.binary("mul", counted, delta), start))
 
 
-@lowers(ops.Trilu)
+@lowers(ops.Trilu, needs=[makes(lambda node: prod(node.output.type.dims[-2:]))])
 def _trilu(p: Lowering, node: Node, op: ops.Trilu) -> None:
     """A choice between x and 0; for floats a choice too, for a product would turn infinities into NaN."""
     (x,) = p.operands(node)
@@ -50,7 +52,7 @@ def _trilu(p: Lowering, node: Node, op: ops.Trilu) -> None:
     p.bind(node.output, p.select(mask, x, zero, x.dtype, node.output.name))
 
 
-@lowers(ops.OneHot)
+@lowers(ops.OneHot, needs=[makes(lambda node: 4 * getattr(node.op, "depth", 0))])
 def _one_hot(p: Lowering, node: Node, op: ops.OneHot) -> None:
     """Each index compared with every position, then a choice between the two values."""
     index, values = node.inputs
@@ -68,7 +70,7 @@ def _single(p: Lowering, values: Value, k: int, rank: int) -> Var:
     return p.reshape(p.cut(p[values], 0, k, k + 1), [1] * rank)
 
 
-@lowers(ops.Hardmax, needs=[FLOAT])
+@lowers(ops.Hardmax, needs=[FLOAT, makes(lambda node: 4 * max(node.output.type.dims))])
 def _hardmax(p: Lowering, node: Node, op: ops.Hardmax) -> None:
     (x,) = p.operands(node)
     shape = [1 if i == op.axis else d for i, d in enumerate(x.shape)]

@@ -11,7 +11,7 @@ from compiler.graph import Node, Value
 from compiler.target import Need
 from compiler.tensor import BOOL, Array
 from targets.coreml.lower.lowering import Lowering, Operands
-from targets.coreml.lower.table import MAX_RANK, lowers, since
+from targets.coreml.lower.table import MAX_RANK, lowers, makes, since
 from targets.coreml.mil import Var
 
 READABLE = Need(
@@ -89,7 +89,15 @@ MOVED = Need(
 )
 
 
-@lowers(ops.ScatterElements, needs=[MOVED])
+def _position_bytes(node: Node) -> int:
+    """Of the positions of all indices along the other axes, where they do not fill them."""
+    (x, indices, *_), op = node.input_types, node.op
+    assert x is not None and indices is not None and isinstance(op, ops.ScatterElements)
+    filled = all(n == d for i, (n, d) in enumerate(zip(indices.dims, x.dims, strict=True)) if i != op.axis)
+    return 0 if filled else 4 * (x.rank - 1) * indices.size
+
+
+@lowers(ops.ScatterElements, needs=[MOVED, makes(_position_bytes)])
 def _scatter_elements(p: Lowering, node: Node, op: ops.ScatterElements) -> None:
     """MIL wants indices for every element along the other axes; where there are fewer, each becomes the position of
     one element, and all are scattered by position."""
@@ -130,7 +138,14 @@ def _scattered(p: Lowering, x: Var, indices: Var, updates: Var, reduction: str, 
     return p.add("scatter_nd", operands, x.dtype, x.shape, name)
 
 
-@lowers(ops.TensorScatter)
+def _row_bytes(node: Node) -> int:
+    """Of the number of its sample and its own number for each update."""
+    (_, updates, *_), op = node.input_types, node.op
+    assert updates is not None and isinstance(op, ops.TensorScatter)
+    return 8 * updates.dims[0] * updates.dims[op.axis]
+
+
+@lowers(ops.TensorScatter, needs=[makes(_row_bytes)])
 def _tensor_scatter(p: Lowering, node: Node, op: ops.TensorScatter) -> None:
     """Each update goes to (batch, write index + its number), with the written axis brought second."""
     x, updates, *starts = (_movable(p, v) for v in p.operands(node))

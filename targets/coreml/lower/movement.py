@@ -9,7 +9,7 @@ from compiler.graph import Node
 from compiler.op import Op
 from compiler.target import Need
 from targets.coreml.lower.lowering import Lowering, Operands
-from targets.coreml.lower.table import MAX_RANK, lowers
+from targets.coreml.lower.table import MAX_RANK, lowers, makes
 from targets.coreml.mil import Var
 
 
@@ -123,7 +123,13 @@ def _slice(p: Lowering, node: Node, op: ops.Slice) -> None:
 MODES = {"reflect": "reflect", "edge": "replicate"}
 
 
-@lowers(ops.Pad)
+def _index_bytes(node: Node) -> int:
+    """Of the indices by which a padded tensor is gathered, if it is."""
+    op, dims = node.op, node.output.type.dims
+    return 0 if getattr(op, "mode", "") == "constant" else 4 * sum(dims)
+
+
+@lowers(ops.Pad, needs=[makes(_index_bytes)])
 def _pad(p: Lowering, node: Node, op: ops.Pad) -> None:
     """MIL pads floats alone, and reflects and replicates along the last two axes only, one element less than there
     are: other axes are brought there in pairs. What it cannot is gathered, or joined with what fills it."""

@@ -12,7 +12,7 @@ from compiler.ops.quant import Quantization
 from compiler.target import Need
 from compiler.tensor import DTYPES, DType
 from targets.coreml.lower.lowering import BYTES, Lowering, Operands
-from targets.coreml.lower.table import FILLED, RANK, TABLE, lowers, op_need
+from targets.coreml.lower.table import FILLED, IN_MEMORY, RANK, TABLE, lowers, op_need
 from targets.coreml.mil import Var
 
 NAMES = {"i8": "int8", "u8": "uint8"}
@@ -85,7 +85,7 @@ FIXED = Need(
 )
 
 
-@TABLE.lowers(ops.DequantizeLinear, FILLED, RANK, READABLE, FIXED)
+@TABLE.lowers(ops.DequantizeLinear, FILLED, IN_MEMORY, RANK, READABLE, FIXED)
 def _dequantize(p: Lowering, node: Node, op: ops.DequantizeLinear) -> None:
     x = node.inputs[0]
     assert x is not None

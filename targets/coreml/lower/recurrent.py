@@ -18,7 +18,7 @@ from compiler.ops.recurrent import Recurrent
 from compiler.target import Need
 from compiler.tensor import I32, Array
 from targets.coreml.lower.lowering import Lowering, Operands
-from targets.coreml.lower.table import FLOATS, lowers, operand_types
+from targets.coreml.lower.table import FLOATS, lowers, makes, operand_types
 from targets.coreml.mil import Var
 
 MAX_STEPS = 512  # of an unrolled layer; more would make a program of tens of thousands of operations
@@ -147,7 +147,10 @@ def _finish(p: Lowering, node: Node, runs: list[Run]) -> None:
         p.bind(v, p.concat([p.reshape(run.states[i], (1, batch, hidden)) for run in runs], 0))
 
 
-@lowers(ops.LSTM, ops.GRU, ops.RNN, needs=[operand_types(*FLOATS, I32), SHORT])
+ZERO_STATES = makes(lambda node: 4 * sum(v.type.size for v in node.outputs[1:]))
+
+
+@lowers(ops.LSTM, ops.GRU, ops.RNN, needs=[operand_types(*FLOATS, I32), SHORT, ZERO_STATES])
 def _recurrent(p: Lowering, node: Node, op: Recurrent) -> None:
     if _native(node):
         _finish(p, node, [_lstm(p, node, side) for side in _sides(p, node, op)])

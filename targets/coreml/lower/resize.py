@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import prod
+
 import numpy as np
 
 from compiler import ops
@@ -9,7 +11,7 @@ from compiler.graph import Node
 from compiler.target import Need
 from compiler.tensor import Array
 from targets.coreml.lower.lowering import Lowering
-from targets.coreml.lower.table import FLOATS, lowers
+from targets.coreml.lower.table import FLOATS, lowers, makes
 from targets.coreml.mil import Var
 
 BILINEAR = {"half_pixel": "UNALIGN_CORNERS", "align_corners": "STRICT_ALIGN_CORNERS"}
@@ -33,14 +35,27 @@ SMOOTH = Need(
 )
 
 
-@lowers(ops.Resize, needs=[SMOOTH])
+def _made(node: Node) -> int:
+    """Bytes of indices, of matrices (with the unit vectors they are made of), and of the mask of a crop."""
+    (x,), op = node.input_types, node.op
+    assert x is not None and isinstance(op, ops.Resize)
+    axes = op.resized_axes(x.dims)
+    mask = prod(op.sizes[a] for a in axes) if op.coordinates == "tf_crop_and_resize" else 0
+    if op.mode == "nearest":
+        return mask + 4 * sum(op.sizes[a] for a in axes)
+    if _is_bilinear(op, x.dims, axes):
+        return mask
+    return mask + 4 * sum(x.dims[a] * max(x.dims[a], op.sizes[a]) for a in axes)
+
+
+@lowers(ops.Resize, needs=[SMOOTH, makes(_made)])
 def _resize(p: Lowering, node: Node, op: ops.Resize) -> None:
     (x,) = p.operands(node)
     shape = x.shape
     axes = op.resized_axes(shape)
     if op.mode == "nearest":
         x = _nearest(p, x, {axis: op.taps(axis, shape[axis]).places[:, 0] for axis in axes})
-    elif _is_bilinear(op, x, axes):
+    elif _is_bilinear(op, shape, axes):
         height, width = op.sizes[-2:]
         sizes = {"target_size_height": height, "target_size_width": width}
         x = p.add("resize_bilinear", {"x": x, **sizes, "sampling_mode": BILINEAR[op.coordinates]}, x.dtype, op.sizes)
@@ -65,18 +80,18 @@ def _extrapolated(p: Lowering, x: Var, op: ops.Resize, shape: tuple[int, ...]) -
     return p.select(p.program.const(inside, "bool", name="inside"), x, value)
 
 
-def _is_bilinear(op: ops.Resize, x: Var, axes: list[int]) -> bool:
-    rank = len(x.shape)
+def _is_bilinear(op: ops.Resize, shape: tuple[int, ...], axes: list[int]) -> bool:
+    rank = len(shape)
     spatial = rank in (3, 4) and all(axis >= rank - 2 for axis in axes)
-    exact = all(abs(op.scales[a] * x.shape[a] - op.sizes[a]) < 1e-6 for a in axes)
-    shrinks = any(op.sizes[a] < x.shape[a] for a in axes)
+    exact = all(abs(op.scales[a] * shape[a] - op.sizes[a]) < 1e-6 for a in axes)
+    shrinks = any(op.sizes[a] < shape[a] for a in axes)
     plain = op.mode == "linear" and op.coordinates in BILINEAR and not op.exclude_outside
     return (
         plain
         and spatial
         and exact
         and not (op.antialias and shrinks)
-        and min(x.shape[-2:]) > 1
+        and min(shape[-2:]) > 1
         and min(op.sizes[-2:]) > 1
     )
 

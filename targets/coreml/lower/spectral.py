@@ -9,7 +9,7 @@ import numpy as np
 from compiler import ops
 from compiler.graph import Node
 from targets.coreml.lower.lowering import Lowering, Operands
-from targets.coreml.lower.table import FLOAT, lowers, op_need
+from targets.coreml.lower.table import FLOAT, lowers, makes, op_need
 
 LONGEST = 2048  # of a transform; its matrix has 16 million elements
 SHORT = op_need(
@@ -17,7 +17,15 @@ SHORT = op_need(
 )
 
 
-@lowers(ops.DFT, needs=[FLOAT, SHORT])
+def _matrix_bytes(node: Node) -> int:
+    """Of the matrix and the unit vectors it is made of: the operand may be longer than the transform."""
+    (x,), op = node.input_types, node.op
+    assert x is not None and isinstance(op, ops.DFT)
+    rows, columns = (t.dims[op.axis] * t.dims[-1] for t in (x, node.output.type))
+    return 4 * rows * max(rows, columns)
+
+
+@lowers(ops.DFT, needs=[FLOAT, SHORT, makes(_matrix_bytes)])
 def _dft(p: Lowering, node: Node, op: ops.DFT) -> None:
     """The transform is linear in the numbers along its axis and their two parts: one matrix, made of what the
     operation gives for unit vectors, on both as one axis."""

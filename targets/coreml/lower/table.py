@@ -11,7 +11,7 @@ from compiler.errors import EmitError
 from compiler.graph import Graph, Node, Value
 from compiler.op import Op
 from compiler.target import LoweringTable, Need
-from compiler.tensor import BF16, BOOL, F16, F32, F64, I8, I16, I32, I64, U8, U16, U32, U64, DType
+from compiler.tensor import BF16, BOOL, F16, F32, F64, I8, I16, I32, I64, U8, U16, U32, U64, DType, TensorType
 from targets.coreml.lower.lowering import Lowering
 
 FLOATS = (F16, F32, F64, BF16)
@@ -21,6 +21,8 @@ INTS = (*SIGNED, U8, U16)  # integers whose arithmetic int32 does, wrapped where
 MAX_RANK = 5
 SOURCE = "coremltools 9.0, type domains of the MIL operations"
 LIMITS = (-(2**31), 2**31 - 1)
+LARGEST_TENSOR = 16 << 30  # bytes
+LARGEST_MADE = 256 << 20  # bytes of the constants that the lowering of one layer makes
 EXTREMES = (np.iinfo(np.int64).min, np.iinfo(np.int64).max)  # "to the end" and "nothing": clamped when written
 
 
@@ -123,12 +125,29 @@ SMALL_CONSTANTS = Need(
 )
 
 
-GENERAL = (HELD, FILLED, RANK, SMALL_CONSTANTS)  # of every operation, unless it says otherwise
+def _held_in_memory(t: TensorType) -> bool:
+    return max(t.dims, default=0) <= LIMITS[1] and t.nbytes <= LARGEST_TENSOR
+
+
+IN_MEMORY = Need(
+    text=f"tensors of at most {LARGEST_TENSOR >> 30} GiB with axes of at most {LIMITS[1]} elements",
+    holds=lambda node: all(_held_in_memory(v.type) for v in _values(node)),
+)
+
+GENERAL = (HELD, FILLED, IN_MEMORY, RANK, SMALL_CONSTANTS)  # of every operation, unless it says otherwise
 
 
 def op_need(text: str, holds: Callable[[Any], bool]) -> Need:  # Any: the operation, whose class the table names
     """A condition on a layer's operation alone."""
     return Need(text=text, holds=lambda node: holds(node.op))
+
+
+def makes(nbytes: Callable[[Node], int]) -> Need:
+    """A limit on what the lowering computes for a layer and writes as constants: matrices, indices, masks."""
+    return Need(
+        text=f"sizes for which the constants made for it have at most {LARGEST_MADE >> 20} MiB",
+        holds=lambda node: nbytes(node) <= LARGEST_MADE,
+    )
 
 
 def constant_operands(*indices: int) -> Need:
@@ -171,7 +190,8 @@ def lowers(
 ) -> Callable[[F], F]:
     """Register one lowering for several operations. The limits of size and element type always apply, that of rank
     unless the lowering brings higher ranks down itself (`any_rank`); `drops_empty` lets some values be empty."""
-    general = (HELD, SOMEWHERE_FILLED if drops_empty else FILLED, *(() if any_rank else (RANK,)), SMALL_CONSTANTS)
+    filled = SOMEWHERE_FILLED if drops_empty else FILLED
+    general = (HELD, filled, IN_MEMORY, *(() if any_rank else (RANK,)), SMALL_CONSTANTS)
 
     def register(function: F) -> F:
         for op in ops:

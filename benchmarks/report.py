@@ -119,6 +119,14 @@ def _quality(result: Result) -> str:
     return "=" if result.check.psnr_db >= 400 else f"{result.check.psnr_db:.0f}"
 
 
+def _runs(session: Session, suite: str) -> str:
+    """How many runs stand behind the figures of a suite."""
+    counts = [len(r.runs) for (s, _, _), r in session.results.items() if s == suite and r.done]
+    if max(counts, default=1) == 1:
+        return "one run"
+    return "median of " + (f"{counts[0]}" if len(set(counts)) == 1 else f"{min(counts)} to {max(counts)}") + " runs"
+
+
 def _ratio(value: float | None) -> str:
     return "" if value is None else f"{value:.2f}"
 
@@ -156,7 +164,7 @@ def _onnx(session: Session) -> str:
     return "\n\n".join(
         [
             "## ONNX to ONNX",
-            "CPU seconds (user and system, whole command, median):",
+            f"CPU seconds (user and system, whole command, {_runs(session, 'onnx')}):",
             table(["model", *tools, "ratio to the fastest peer", "met"], rows_cpu),
             "Nodes, without Constant on every side, and how near the outputs are to those of the original (PSNR):",
             table(["model", "in", *tools, "met", *dB], rows_nodes),
@@ -183,7 +191,7 @@ def _coreml(session: Session) -> str:
     return "\n\n".join(
         [
             "## ONNX to Core ML",
-            "CPU seconds. &dagger;: given a prepared copy, because the original is refused.",
+            f"CPU seconds ({_runs(session, 'coreml')}). &dagger;: given a prepared copy, as it refuses the original.",
             table(["model", *tools, "ratio to the better peer", "met"], rows),
             "ML Program operations without constants, PSNR in dB as executed here, MB written:",
             table(["model", *tools], ([m, *cells] for m, cells in details.items())),
@@ -204,7 +212,11 @@ def _scaling(session: Session) -> str:
         rows.append([verdict.model, *cells[verdict.model], *rest, _ratio(decade.value), verdict_word(decade)])
     header = ["graph", *tools, "nodes in", "nodes out", "MB", "met", "growth", "met"]
     return "\n\n".join(
-        ["## Scaling", f"CPU seconds; the peers were run at {SIZES[0]:,} nodes only.", table(header, rows)]
+        [
+            "## Scaling",
+            f"CPU seconds ({_runs(session, 'scaling')}); the peers were run at {SIZES[0]:,} nodes only.",
+            table(header, rows),
+        ]
     )
 
 

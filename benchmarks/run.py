@@ -23,6 +23,7 @@ from benchmarks.measure import Cost, measure
 from benchmarks.peers import DEFAULT_CACHE, ENVIRONMENTS, ROOT, TOOLS, Tool, applies
 from benchmarks.report import render
 from benchmarks.results import Check, Machine, Result, parse, write_line
+from compiler import __version__
 
 TIMEOUT_S = 900.0
 SLOW_CPU_S = 60.0
@@ -148,7 +149,7 @@ def describe_machine(folder: Path) -> Machine:
     """This machine, and the versions on both sides."""
     cost = measure([sys.executable, "-c", "import numpy"], folder / "floor.log", TIMEOUT_S)
     (folder / "floor.log").unlink()
-    ours = {name: _version(name) for name in ("cincel", "onnx", "onnxruntime", "numpy", "coremltools", "protobuf")}
+    ours = {name: _version(name) for name in ("onnx", "onnxruntime", "numpy", "coremltools", "protobuf")}
     pins = dict(pin.split("==") for pins in ENVIRONMENTS.values() for pin in pins)
     return Machine(
         date=dt.date.today().isoformat(),
@@ -157,7 +158,7 @@ def describe_machine(folder: Path) -> Machine:
         cores=os.cpu_count() or 1,
         memory=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         python=platform.python_version(),
-        versions={**pins, **ours},
+        versions={**pins, **ours, "cincel": __version__},
         load=round(os.getloadavg()[0], 1),
         floor_rss=cost.peak_rss,
     )

@@ -14,7 +14,7 @@ import numpy as np
 import passes as _passes  # noqa: F401  # registers passes and pipelines
 from compiler.bisect import Culprit, bisect
 from compiler.compare import compare_all
-from compiler.errors import UsageError
+from compiler.errors import CompileError, UsageError, VerificationError
 from compiler.graph import Graph
 from compiler.ledger import Ledger
 from compiler.onnx_import import Imported, import_model
@@ -104,6 +104,7 @@ def compile_model(
     options      of the target, if it is named: precision, deployment_target, opset ...
 
     Raises CompileError of a kind; a measured distance beyond the target's tolerance is in the report, not raised.
+    If the artifact was written and cannot be compared, that is a VerificationError, and the artifact stays.
     """
     if verify not in VERIFY:
         raise UsageError(f"verify is {verify!r}", hint=f"choose one of {', '.join(VERIFY)}")
@@ -116,7 +117,8 @@ def compile_model(
         checker = RewriteChecker(*reference) if reference is not None and verify == "each" else None
         artifact = job.emit(job.rewrite(imported.graph, checker, strict, dump), path, check=verify != "off")
         if reference is not None:
-            job.compare(artifact, reference)
+            with _verifying(artifact.path if folder is None else None):
+                job.compare(artifact, reference)
         job.report.warnings = artifact.warnings
         return Compiled(artifact, job.report, job.graph, folder)
 
@@ -129,6 +131,7 @@ class _Job:
         self.target = target
         self.manager = manager
         self.report = Report(target.name, _label(source))
+        self.report.precision = getattr(target, "precision", None)
         self.graph = Graph()
         self._progress = progress
         self._total = STAGES + sum(len(s.passes) if isinstance(s, Fixpoint) else 1 for s in manager.steps)
@@ -243,6 +246,19 @@ def _destination(
     except BaseException:
         _remove(folder)
         raise
+
+
+@contextmanager
+def _verifying(written: Path | None) -> Iterator[None]:
+    """Makes a VerificationError that names the file that stays, if any, of what keeps it from being compared."""
+    try:
+        yield
+    except Exception as e:  # a defect of an evaluator or of a runtime leaves the same doubtful file
+        what = "the artifact" if written is None else f"wrote {str(written)!r}, but it"
+        hint = "--verify off goes without the comparison; --debug shows where it failed"
+        cause = e if isinstance(e, CompileError) else CompileError(f"{type(e).__name__}: {e}", hint=hint)
+        message = f"{what} could not be verified: {cause.message}"
+        raise VerificationError(message, where=cause.where, hint=cause.hint) from e
 
 
 def _checked(path: Path) -> Path:

@@ -59,6 +59,13 @@ def load_arrays(path: str | None) -> dict[str, Array] | None:
         raise UsageError(f"--verify-data {path!r} cannot be read: {reason}", hint=hint) from None
 
 
+def parse_seed(text: str) -> int:
+    """A number from 0 on."""
+    if not (text.isascii() and text.isdecimal() and len(text) < 20):
+        raise UsageError(f"--seed {text!r} is not a number from 0 on", hint="for example --seed 1")
+    return int(text)
+
+
 def default_output(model: str, target: str, suffix: str) -> str:
     """The model's name with the target's suffix, in the working folder; never the name of an ONNX model itself."""
     stem = Path(model).stem

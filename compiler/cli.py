@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
-from compiler.arguments import default_output, load_arrays, parse_frozen, parse_shapes
+from compiler.arguments import default_output, load_arrays, parse_frozen, parse_seed, parse_shapes
 from compiler.errors import CompileError, UsageError
 
 if TYPE_CHECKING:
@@ -123,7 +123,7 @@ def _describe_proof(proof: Group) -> None:
     proof.add_argument(
         "--bisect", action="store_true", help="find the first rewrite that breaks the model; write a small reproducer"
     )
-    proof.add_argument("--seed", type=int, default=0, metavar="N", help="of the random inputs (default: 0)")
+    proof.add_argument("--seed", type=parse_seed, default=0, metavar="N", help="of the random inputs (default: 0)")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

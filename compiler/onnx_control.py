@@ -50,6 +50,8 @@ def import_loop(importer: ModelImporter, node: OnnxNode, builder: LayerBuilder, 
         go_on = bool(_one(condition.data, "the loop's condition"))
         stacks.push(scanned)
         trip += 1
+        if trip == 1 and go_on and trips is not None and body.condition_is_fixed():
+            body.expect(trips - 1)
     if not trip and stacks.count:
         stacks.learn(run(carried)[2])
     return [*carried, *(stacks.join(builder, i) for i in range(stacks.count))]
@@ -75,6 +77,7 @@ def import_scan(importer: ModelImporter, node: OnnxNode, builder: LayerBuilder, 
     if len(lengths) > 1:
         raise OnnxError(f"the scanned operands have different lengths: {sorted(lengths)}")
     (trips,) = lengths
+    body.expect(trips)
     for trip in range(trips):
         at = [trips - 1 - trip if back else trip for back in backwards]
         slices = [_slice(builder, v, axis, i) for v, axis, i in zip(scanned, axes, at, strict=True)]
@@ -108,6 +111,19 @@ class Body:
         trip = self.scope.inner()
         trip.values.update(zip(self.names, inputs, strict=True))
         return self.importer.import_subgraph(self.proto, self.nodes, trip)
+
+    def expect(self, trips: int) -> None:
+        """Refuse what would come to too many nodes, before the work of unrolling it."""
+        self.importer.expect_nodes(trips * (len(self.nodes) + 1))
+
+    def condition_is_fixed(self) -> bool:
+        """Whether the condition that a loop's body gives is the one that it takes, or a constant of its own."""
+        makers = {name: n for n in self.nodes for name in n.output}
+        name = self.proto.output[0].name
+        while name in makers and makers[name].op_type == "Identity":
+            name = makers[name].input[0]
+        constant = name in makers and makers[name].op_type == "Constant"
+        return constant or name == self.names[1] or any(t.name == name for t in self.proto.initializer)
 
 
 class Stacks:

@@ -17,7 +17,7 @@ from compiler.onnx_inputs import InputBinder, Shapes
 from compiler.onnx_proto import quote
 from compiler.onnx_survey import DEFAULT_DOMAINS, Unsupported, check_names, describe, in_order, problem
 from compiler.op import FROM_ONNX, OnnxNode
-from compiler.tensor import Array
+from compiler.tensor import Array, TensorType
 
 if TYPE_CHECKING:
     from compiler.onnx_proto import GraphProto, ModelProto, NodeProto, TensorProto
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 OLDEST_OPSET = 7
 NEWEST_OPSET = 28
 MAX_NODES = 2_000_000  # nodes of a model
+MAX_RANK = 64  # of a tensor; numpy holds no more
 MAX_UNROLLED = 500_000  # nodes that loops may come to, nodes that vanish included
 FIELDS = ("doc_string", "domain")  # of a model, kept as metadata under these names
 
@@ -90,6 +91,7 @@ class ModelImporter:
         scope = self.scope(proto, None)
         bound = InputBinder([i for i in proto.input if not self._is_default(i.name, scope)], shapes, freeze)
         for name, t in bound.types.items():
+            check_rank(name, t)
             data = bound.frozen.get(name)
             if data is None:
                 scope.values[name] = self.graph.add_input(t, name)
@@ -119,11 +121,15 @@ class ModelImporter:
             self._in_loop = True
             self.left = min(self.left, MAX_UNROLLED)
 
+    def expect_nodes(self, count: int) -> None:
+        """Refuse what would come to too many nodes, before the work of importing them."""
+        if count > self.left:
+            raise OnnxError(f"the model comes to more than {MAX_UNROLLED if self._in_loop else MAX_NODES:,} nodes")
+
     def import_nodes(self, nodes: Sequence[NodeProto], scope: Scope) -> None:
         """Import nodes that are in order."""
+        self.expect_nodes(len(nodes) + 1)
         self.left -= len(nodes) + 1
-        if self.left < 0:
-            raise OnnxError(f"the model comes to more than {MAX_UNROLLED if self._in_loop else MAX_NODES:,} nodes")
         for node in nodes:
             self._import_node(node, scope)
 
@@ -173,6 +179,8 @@ class ModelImporter:
             raise OnnxError(f"this node cannot be read ({reason})", where=describe(proto)) from e
         for name, value in zip(proto.output, results, strict=False):
             if name:
+                if value.type.rank > MAX_RANK:
+                    check_rank(name, value.type)
                 scope.values[name] = value
                 if not value.name:
                     value.name = name
@@ -200,6 +208,12 @@ class ModelImporter:
         if len(results) < n_outputs:
             raise OnnxError(f"{op_type} was asked for {n_outputs} results, of which only {len(results)} are supported")
         return results
+
+
+def check_rank(name: str, t: TensorType) -> None:
+    """OnnxError for a tensor of more dimensions than an array can have."""
+    if t.rank > MAX_RANK:
+        raise OnnxError(f"tensor {quote(name)} has {t.rank} dimensions; at most {MAX_RANK} are supported")
 
 
 def _opset(model: ModelProto) -> int:

@@ -1,10 +1,10 @@
-"""Models of opsets that ONNX Runtime does not load yet: told in an older opset where that says the same, executed by
-ONNX's own evaluator (slow, and complete) where it does not."""
+"""Models of opsets that ONNX Runtime does not load yet, or has no kernels for: told in an older opset where that says
+the same, executed by ONNX's own evaluator (slow, and complete) where it does not."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from compiler.onnx_file import read_model
@@ -13,8 +13,10 @@ from compiler.tensor import Array
 
 if TYPE_CHECKING:
     from onnx import ModelProto, NodeProto
+    from onnx.defs import OpSchema
 
 RUNTIME_OPSET, RUNTIME_IR = 26, 13  # the newest that ONNX Runtime 1.31 loads
+COMPLETE_OPSET = 21  # the newest that it has a kernel for every operator of; 22 let many take bfloat16
 
 Source = bytes | str | os.PathLike[str]
 
@@ -39,30 +41,46 @@ def is_too_new(model: Source) -> bool:
     return _opset(read_model(model).model) > RUNTIME_OPSET
 
 
-def as_older(model: Source) -> bytes | None:
-    """The same model in the newest opset that ONNX Runtime loads; None if an operator has changed since."""
+def as_older(model: Source, opset: int) -> bytes | None:
+    """The same model in an older opset; None if an operator has changed since in more than the types it takes."""
     import onnx  # heavy; for this rare case only
 
     proto = onnx.load_from_string(model) if isinstance(model, bytes) else onnx.load(os.fspath(model))
-    if proto.functions or _newest_operator(proto.graph.node, _opset(proto)) > RUNTIME_OPSET:
+    if proto.functions or not all(_says_the_same(n, _opset(proto), opset) for n in _all_nodes(proto.graph.node)):
         return None
-    for opset in proto.opset_import:
-        if opset.domain in DEFAULT_DOMAINS:
-            opset.version = min(opset.version, RUNTIME_OPSET)
+    for entry in proto.opset_import:
+        if entry.domain in DEFAULT_DOMAINS:
+            entry.version = min(entry.version, opset)
     proto.ir_version = min(proto.ir_version, RUNTIME_IR)
     return proto.SerializeToString() if proto.ByteSize() < 1 << 31 else None
 
 
-def _newest_operator(nodes: Iterable[NodeProto], opset: int) -> int:
-    """The opset in which the youngest of the operators got its present meaning."""
+def _all_nodes(nodes: Iterable[NodeProto]) -> Iterator[NodeProto]:
+    for node in nodes:
+        yield node
+        for attribute in node.attribute:
+            yield from _all_nodes(attribute.g.node)
+
+
+def _says_the_same(node: NodeProto, opset: int, older: int) -> bool:
+    """Whether an operator is the same in an older opset, but for the types it takes: those of this model suit it, or
+    the runtime will say so."""
     from onnx import defs  # heavy; for this rare case only
 
-    newest = 0
-    for node in nodes:
-        newest = max(newest, defs.get_schema(node.op_type, opset, "").since_version)
-        for attribute in node.attribute:
-            newest = max(newest, _newest_operator(attribute.g.node, opset))
-    return newest
+    if node.domain not in DEFAULT_DOMAINS:
+        return True
+    new = defs.get_schema(node.op_type, opset, "")
+    if new.since_version <= older:
+        return True
+    if not defs.has(node.op_type, older, ""):
+        return False
+    old = defs.get_schema(node.op_type, older, "")
+    return bool(new.doc == old.doc and _signature(new) == _signature(old))
+
+
+def _signature(schema: OpSchema) -> tuple[object, ...]:
+    attributes = sorted((a.name, a.required, a.default_value.SerializeToString()) for a in schema.attributes.values())
+    return attributes, [(v.name, v.option) for v in (*schema.inputs, *schema.outputs)]
 
 
 def _opset(model: ModelProto) -> int:

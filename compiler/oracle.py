@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -14,7 +15,7 @@ from compiler.errors import CompileError, UsageError, VerificationError
 from compiler.graph import Graph
 from compiler.onnx_export import export_bytes
 from compiler.onnx_file import read_model
-from compiler.onnx_reference import OnnxReference, Source, as_older, is_too_new
+from compiler.onnx_reference import COMPLETE_OPSET, RUNTIME_OPSET, OnnxReference, Source, as_older, is_too_new
 from compiler.tensor import BOOL, STRING, Array, TensorType, dtype_of
 from compiler.views import peak_bytes
 
@@ -51,14 +52,32 @@ def reference_run(
 
 
 def _expect_memory(graph: Graph) -> None:
-    """Refuse to run what can only end in swapping or in the system killing this process."""
-    needed = sum(v.type.nbytes for v in graph.inputs) + peak_bytes(graph)
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    if needed > memory:
+    """Refuse to run what can only end in swapping or in the system killing this process: the artifact is executed
+    after the model, while the model's inputs and outputs are still held."""
+    held = sum(v.type.nbytes for v in {*graph.inputs, *graph.outputs})
+    needed, available = held + peak_bytes(graph), available_memory()
+    if needed > available // 2:
         raise CompileError(
-            f"running the model takes {needed / 2**30:,.1f} GiB of memory, this machine has {memory / 2**30:,.1f}",
+            f"running the model takes {needed / 2**30:,.1f} GiB of memory, more than half of the"
+            f" {available / 2**30:,.1f} that are available",
             hint="compile with --verify off, or with smaller shapes (--input)",
         )
+
+
+def available_memory() -> int:
+    """Bytes that this process may still take without swapping, as the system and the limit of its address space have
+    it."""
+    page = os.sysconf("SC_PAGE_SIZE")
+    available = page * os.sysconf("SC_PHYS_PAGES")
+    with suppress(OSError, ValueError, IndexError):
+        lines = Path("/proc/meminfo").read_text("ascii").splitlines()
+        available = 1024 * next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable:"))
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if limit != resource.RLIM_INFINITY:
+        with suppress(OSError, ValueError, IndexError):
+            limit -= page * int(Path("/proc/self/statm").read_text("ascii").split()[0])
+        available = min(available, max(limit, 0))
+    return available
 
 
 def _for_session(source: object) -> Source:
@@ -87,7 +106,10 @@ def input_types(graph: Graph) -> dict[str, TensorType]:
 
 
 def seeded_inputs(types: Mapping[str, TensorType], seed: int) -> dict[str, Array]:
-    """Standard normal floats, small non-negative integers, fair booleans; the same for the same seed."""
+    """Standard normal floats, small non-negative integers, fair booleans; the same for the same seed, an
+    integer from 0 on (UsageError otherwise)."""
+    if not isinstance(seed, int) or seed < 0:
+        raise UsageError(f"the seed {seed!r} is not a number from 0 on")
     rng = np.random.default_rng(seed)
     return {name: _seeded(rng, t) for name, t in types.items()}
 
@@ -130,12 +152,13 @@ def checked_inputs(inputs: Mapping[str, Array], types: Mapping[str, TensorType])
 
 class Session:
     """An ONNX model that is ready to run: in ONNX Runtime, silent and as it is written (no rewriting, no integer
-    kernels for quantized models), or, if that knows neither the model's opset nor an older one that says the same, in
-    ONNX's reference evaluator."""
+    kernels for quantized models), or, if that has neither the model's operators at its opset nor at an older one that
+    says the same, in ONNX's reference evaluator."""
 
     def __init__(self, model: Source) -> None:
         self._backend = _backend(model)
-        if isinstance(self._backend, OnnxReference):
+        self.in_runtime = not isinstance(self._backend, OnnxReference)
+        if not self.in_runtime:
             self.inputs, self.outputs = self._backend.inputs, self._backend.outputs
         else:
             self.inputs = [i.name for i in self._backend.get_inputs()]
@@ -167,13 +190,20 @@ def _backend(model: Source) -> Any:  # Any: an InferenceSession, which has no ty
     try:
         return _inference_session(model)
     except Exception as e:  # onnxruntime raises classes of its own without a common base
-        if not is_too_new(model):
+        if is_too_new(model):
+            opset = RUNTIME_OPSET
+        elif "NOT_IMPLEMENTED" in str(e):
+            opset = COMPLETE_OPSET
+        else:
             raise _refused("load", e) from e
-    older = as_older(model)
-    if older is not None:
-        with suppress(Exception):  # it may lack a kernel for an operator of that opset
-            return _inference_session(older)
-    return OnnxReference(model)
+        older = as_older(model, opset)
+        if older is not None:
+            with suppress(Exception):  # it may lack a kernel for an operator of that opset
+                return _inference_session(older)
+        try:
+            return OnnxReference(model)
+        except Exception:  # noqa: BLE001  # the evaluator lacks the operator as well
+            raise _refused("load", e) from e
 
 
 def open_session(model: Source) -> Session:

@@ -51,7 +51,7 @@ class Report:
         self.stages: dict[str, float] = {}
         self.verification: list[Comparison] | None = None
         self.tolerance_db = 0.0
-        self.half_precision = False  # whether the target rounds to fp16, and could compute in fp32
+        self.precision: str | None = None  # of the target, if it has a choice
         self.losses: Sequence[Loss] = ()  # where accuracy went, if the verification failed
 
     @contextmanager
@@ -75,11 +75,11 @@ class Report:
             return None
         c = min(self.verification or (), key=lambda c: c.psnr_db)
         found = f"output {c.name!r} is {c.psnr_db:.1f} dB from ONNX Runtime (max-abs {c.max_abs:.3g})"
-        rounds = "; --precision fp32 tells rounding from errors" if self.half_precision else ""
+        rounded = (self.target, self.precision) == ("ane", "fp16")
         return VerificationError(
             f"verification failed: {found}, {self.tolerance_db:.0f} dB are required",
             where="; ".join(map(str, self.losses[:2])) or None,
-            hint=f"--bisect names the rewrite{rounds}",
+            hint="--bisect names the rewrite" + "; --precision fp32 tells rounding from errors" * rounded,
         )
 
     def as_json(self) -> dict[str, Any]:

@@ -17,10 +17,19 @@ import pytest
 
 import compiler
 from compiler import Compiled, PassManager, compile_model, load
-from compiler.errors import LegalityError, OnnxError, ParseError, PassError, UsageError
+from compiler.errors import (
+    CompileError,
+    LegalityError,
+    OnnxError,
+    ParseError,
+    PassError,
+    UsageError,
+    VerificationError,
+)
 from compiler.graph import Graph
 from compiler.pass_base import PASSES
 from compiler.report import Report
+from compiler.views import peak_bytes
 from passes.fuse_conv_batch_norm import FuseConvBatchNorm
 from passes.fuse_gelu import FuseGelu
 from targets.onnx import OnnxTarget
@@ -205,6 +214,9 @@ def test_a_target_as_an_object(cnn: onnx.ModelProto) -> None:
         ({"verify": "sometimes"}, UsageError, "verify is 'sometimes'"),
         ({"target": "tpu"}, UsageError, "no target named 'tpu'"),
         ({"precision": "fp16"}, UsageError, "target onnx does not take --precision"),
+        ({"passes": "fold(x=1)"}, ParseError, "'fold' is a pipeline and takes no options"),
+        ({"seed": -1}, UsageError, "the seed -1 is not a number from 0 on"),
+        ({"seed": 1.5}, UsageError, "the seed 1.5 is not a number from 0 on"),
         ({"passes": "bogus"}, ParseError, "no pass or pipeline named 'bogus'"),
         ({"skip": ["bogus"]}, UsageError, "no pass named 'bogus'"),
         ({"output": "/none/o.onnx"}, UsageError, "the folder '/none' of the output does not exist"),
@@ -224,8 +236,62 @@ def test_a_distance_beyond_tolerance_is_reported_not_raised(
 ) -> None:
     monkeypatch.setattr(OnnxTarget, "tolerance_db", 500.0)
     report = compile_model(cnn, "onnx").report
-    assert not report.passed and report.failure.exit_code == 3
+    assert not report.passed and report.failure is not None and report.failure.exit_code == 3
+    assert report.failure.hint == "--bisect names the rewrite"
     assert "output 'b1' is " in str(report.failure) and "500 dB are required" in str(report.failure)
+
+
+@pytest.mark.parametrize("precision", ["fp16", "fp32"])
+def test_only_a_failure_of_half_precision_advises_the_single_one(
+    cnn: onnx.ModelProto, precision: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    report = compile_model(cnn, "ane", precision=precision).report
+    assert (report.passed, str(report.failure)) == (True, "None")
+    report.tolerance_db = 500.0
+    assert ("--precision fp32" in str(report.failure)) == (precision == "fp16")
+
+
+@pytest.mark.parametrize("error", [RuntimeError("it broke"), OnnxError("it broke")])
+def test_an_artifact_that_cannot_be_verified_is_named(
+    cnn: onnx.ModelProto, error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("compiler.api.compare_all", broken)
+    path = tmp_path / "o.onnx"
+    with pytest.raises(VerificationError, match="it broke") as caught:
+        compile_model(cnn, "onnx", path)
+    assert caught.value.message.startswith(f"wrote {str(path)!r}, but it could not be verified: ")
+    assert path.exists() and caught.value.exit_code == 3
+    with pytest.raises(VerificationError, match=r"^the artifact could not be verified: "):
+        compile_model(cnn, "onnx")
+
+
+def test_memory_beyond_half_of_what_is_available_is_refused(
+    cnn: onnx.ModelProto, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    graph = load(cnn)
+    held = sum(v.type.nbytes for v in (*graph.inputs, *graph.outputs))
+    needed = held + peak_bytes(graph)
+    monkeypatch.setattr("compiler.oracle.available_memory", lambda: 2 * needed)
+    compile_model(cnn, "onnx")
+    monkeypatch.setattr("compiler.oracle.available_memory", lambda: 2 * needed - 2)
+    with pytest.raises(CompileError, match="more than half of the"):
+        compile_model(cnn, "onnx")
+
+
+def test_available_memory_is_within_the_limit_of_the_process() -> None:
+    program = "import resource as r; r.setrlimit(r.RLIMIT_AS, (1 << 31, 1 << 31)); import compiler.oracle as o; "
+    done = subprocess.run(
+        [sys.executable, "-c", program + "print(o.available_memory())"],
+        cwd=ROOT,
+        env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert 0 < int(done.stdout) < (1 << 31) - (1 << 24)
 
 
 def test_progress_and_dump(cnn: onnx.ModelProto) -> None:

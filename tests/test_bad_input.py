@@ -314,3 +314,12 @@ def test_hostile_names_are_quoted(command: Command) -> None:
     model.graph.initializer.append(tensor)
     done = command(save(model), "-t", "onnx")
     assert done.code == 1 and "\x1b" not in done.err
+
+
+def test_more_dimensions_than_an_array_can_have(command: Command) -> None:
+    outputs = [info("y", None)]
+    deep = save(build(RELU, [info("x", [1] * 65)], outputs))
+    refused(command, deep, 'tensor "x" has 65 dimensions; at most 64 are supported')
+    axes = {"axes": np.arange(63)}
+    grown = save(build([node("Unsqueeze", "x axes", "y")], [X], outputs, axes))
+    refused(command, grown, 'tensor "y" has 65 dimensions; at most 64 are supported')

@@ -143,10 +143,14 @@ USAGE = [
     (["--target", "tpu"], "there is no target named 'tpu'"),
     (["--bogus"], "unrecognized arguments: --bogus"),
     (["--verify", "maybe"], "--verify"),
-    (["--seed", "x"], "--seed"),
+    (["--seed", "x"], "--seed 'x' is not a number from 0 on"),
+    (["--seed", "-1"], "--seed '-1' is not a number from 0 on"),
+    (["--seed=1e3"], "--seed '1e3' is not a number from 0 on"),
+    (["--seed", "9" * 5000], "is not a number from 0 on"),
     (["--passes", "bogus"], "there is no pass or pipeline named 'bogus'"),
     (["--passes", "fold-constants("], "cannot read"),
     (["--passes", "fold-constants(x=1)"], "has no field 'x'"),
+    (["--passes", "fold(x=1)"], "'fold' is a pipeline and takes no options"),
     (["--skip", "bogus"], "there is no pass named 'bogus'"),
     (["--target", "onnx", "--precision", "fp16"], "target onnx does not take --precision"),
     (["--target", "onnx", "--opset", "7"], "opset 7 cannot be written"),
@@ -172,7 +176,7 @@ USAGE = [
 ]
 
 
-@pytest.mark.parametrize(("argv", "words"), USAGE, ids=lambda value: "_".join(value) if isinstance(value, list) else "")
+@pytest.mark.parametrize(("argv", "words"), USAGE, ids=lambda v: "_".join(v)[:60] if isinstance(v, list) else "")
 def test_usage_errors(command: Command, argv: list[str], words: str) -> None:
     target = [] if "--target" in argv or "--precision" in argv else ["--target", "onnx"]
     done = command(TINY, *target, *argv)

@@ -13,7 +13,8 @@ from onnx import TensorProto, helper, numpy_helper
 from compiler.api import compile_model, load
 from compiler.errors import OnnxError
 from compiler.evaluate import evaluate
-from compiler.graph import Graph
+from compiler.graph import Graph, Value
+from compiler.op import Op
 from compiler.oracle import open_session, run_graph, run_session
 from compiler.tensor import Array
 from tests.command import build, f32, info, node
@@ -308,6 +309,23 @@ def test_loops_without_measure_end_soon(model: onnx.ModelProto, monkeypatch: pyt
     started = time.process_time()
     refused(model, "the model comes to more than 20,000 nodes")
     assert time.process_time() - started < 5
+
+
+def test_a_loop_that_is_too_long_is_refused_before_it_is_unrolled(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("compiler.onnx_import.MAX_UNROLLED", 20_000)
+    made: list[str] = []
+    add = Graph.add
+
+    def counted(graph: Graph, op: Op, *operands: Value | None, **options: Any) -> Any:  # Any: handed on
+        made.append(op.name)
+        return add(graph, op, *operands, **options)
+
+    monkeypatch.setattr(Graph, "add", counted)
+    body = [node("Add", "v w", "v2"), node("Identity", "c", "c2")]
+    refused(loop(body_of(body, "c2 v2"), n=np.int64(6668)), "the model comes to more than 20,000 nodes")
+    assert len(made) == 1
+    load(loop(body_of(body, "c2 v2"), n=np.int64(6000)))
+    assert len(made) == 6001
 
 
 def test_bodies_that_do_not_fit() -> None:

@@ -15,6 +15,7 @@ from compiler.evaluate import evaluate
 from compiler.graph import Graph
 from compiler.onnx_export import export_bytes
 from compiler.onnx_import import import_model
+from compiler.onnx_reference import is_too_new
 from compiler.op import OPS
 from compiler.oracle import open_session, run_session
 from compiler.tensor import F32, I64, Array, TensorType, dtype_of, type_of
@@ -171,10 +172,14 @@ def test_evaluation_is_what_onnx_runtime_gives(name: str) -> None:
     for w in written(name):
         if name in WRONG_THERE and WRONG_THERE[name][1](w):
             continue
+        common = {v.type.dtype for v in w.graph.inputs} <= {F32, I64}
         try:
-            results = run_session(open_session(w.model), w.inputs)
+            session = open_session(w.model)
+            if not session.in_runtime and not is_too_new(w.model):
+                refusals.append(("NOT_IMPLEMENTED", common and name not in NO_KERNEL))
+                continue
+            results = run_session(session, w.inputs)
         except VerificationError as e:
-            common = {v.type.dtype for v in w.graph.inputs} <= {F32, I64}
             refusals.append((e.message, common and name not in NO_KERNEL))
             continue
         ran += 1
@@ -195,7 +200,7 @@ def test_what_is_written_reads_back(name: str) -> None:
             assert_close(results[n], expected, f"{n} of {next(w.graph.nodes)!r} at opset {w.opset}, read back")
         if w.opset is None:
             itself &= graph.op_counts == w.graph.op_counts
-    assert itself or name in READ_OTHERWISE
+    assert itself or name in READ_OTHERWISE or not OPS[name].onnx
 
 
 def test_tables_name_operations_that_exist() -> None:

@@ -135,6 +135,17 @@ def test_a_wrong_rewrite_is_rolled_back(p: Pass, why: str, inputs: dict[str, Arr
     assert compare_all(evaluate(parse_graph(TEXT), inputs), evaluate(outcome.graph, inputs))[0].max_abs == 0.0
 
 
+def test_rewrites_after_a_rolled_back_pass_are_measured_in_the_graph_that_is_left(inputs: dict[str, Array]) -> None:
+    """The snapshot holds other values than the graph that was followed; none of them would be known."""
+    outcome = checked([OFF, GivenExactPass(find=wrong.RELU, replace=wrong.stretched)], inputs)
+    wrong_after = outcome.ledger.entries[-1]
+    assert wrong_after.damage is not None and wrong_after.damage.max_abs > 0
+    assert [r.status.startswith(ROLLED_BACK) for r in outcome.ledger.passes] == [True, True]
+    assert "rewrite given at e gives" in outcome.ledger.passes[1].status
+    (kept,) = checked([OFF, RIGHT], inputs).ledger.entries[-1:]
+    assert kept.damage is not None and kept.damage.max_abs == 0.0
+
+
 def test_a_pass_that_was_rolled_back_is_not_tried_again(inputs: dict[str, Array]) -> None:
     graph = parse_graph(TEXT)
     checker = RewriteChecker(inputs, run_graph(graph, inputs))

@@ -14,7 +14,7 @@ from compiler.evaluate import evaluate
 from compiler.graph import Graph, Node
 from compiler.onnx_export import export_bytes
 from compiler.onnx_import import import_model
-from compiler.oracle import run_graph
+from compiler.oracle import open_session, run_session
 from compiler.pass_base import PIPELINES, ErrorClass
 from compiler.pass_manager import PassManager
 from compiler.tensor import Array, dtype_of, type_of
@@ -96,8 +96,11 @@ def test_onnx_runtime_agrees(graph: Graph, seed: int) -> None:
     rng = np.random.default_rng(seed)
     inputs = random_inputs(rng, graph)
     try:
-        results = run_graph(graph, inputs)
+        session = open_session(export_bytes(graph))
+        results = run_session(session, inputs)
     except VerificationError:
+        return
+    if not session.in_runtime:  # ONNX's own evaluator departs from its text, for example OneHot of 0.7
         return
     for name, (exact, moved) in spread(graph, inputs, rng).items():
         result = results[name].astype(np.float64)

@@ -112,6 +112,7 @@ MASKS: dict[str, tuple[Callable[[Term], Term], bool, int]] = {
     "causal term": (lambda s: constant(PAST, -inf) + s, True, 3),
     "causal term, finite": (lambda s: s + constant(PAST, -10000.0)[None, None], True, 3),
     "causal term, lowest": (lambda s: s + constant(np.broadcast_to(PAST, (2, 4, 5, 6)), LOWEST), True, 3),
+    "term that is 0 where causal": (lambda s: s + constant(PAST, -1.0), False, 4),
     "other term": (lambda s: s + constant(np.tri(5, 6, 1, dtype=bool), -inf), False, 4),
     "causal choice": (lambda s: s.net(Where(), PAST, s, LOWEST), True, 3),
     "causal choice, inverted": (lambda s: s.net(Where(), ~PAST, np.full((1, 1, 5, 6), -inf), s), True, 3),
@@ -133,6 +134,15 @@ def test_constant_masks(mask: Callable[[Term], Term], causal: bool, count: int) 
     (node,) = graph.of(Attention)
     assert (only_layer(net).causal, len(node.inputs)) == (causal, count)
     assert set(graph.op_counts) <= {"attention", "add", "where"}
+
+
+@pytest.mark.parametrize("low", [-1.0, np.triu(np.linspace(-3, -0.5, 30).reshape(5, 6), 1)], ids=["one", "many"])
+def test_small_numbers_above_the_diagonal_are_added_not_hidden(low: float | Array) -> None:
+    net = Net()
+    q, k, v = operands(net)
+    y = product(softmax(product(q, turned(k)) + np.where(PAST, 0.0, low)), v)
+    graph = becomes(FuseAttention(), net.returns(y), {"attention": 1}, scale=0.5)
+    assert not only_layer(net).causal and len(graph.of(Attention)[0].inputs) == 4
 
 
 @pytest.mark.parametrize("shape", [(2, 1, 5, 6), (2, 4, 5, 6), (1, 1, 1, 6), (5, 6), (6,)])

@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from onnx import numpy_helper
+from onnx import TensorProto, numpy_helper
 
 from compiler.api import compile_model, load
 from compiler.errors import OnnxError, UsageError
@@ -166,3 +166,60 @@ def test_a_run_reads_what_is_on_disk(tmp_path: Path) -> None:
     written.graph.output[0].name = written.graph.node[0].output[0]
     onnx.save(written, tmp_path / "o.onnx")
     assert list(compiled.run({"x": np.zeros((1, 3, 8, 8), np.float32)})) == [written.graph.output[0].name]
+
+
+@pytest.mark.parametrize(
+    ("layer", "results", "shape", "kind"),
+    [
+        (node("TopK", "x k", "v i"), "v i", [2, 6], TensorProto.INT64),
+        (node("MaxPool", "x", "v i", kernel_shape=[2, 2]), "v i", [1, 1, 4, 4], TensorProto.INT64),
+        (node("DynamicQuantizeLinear", "x", "q s z"), "q s z", [2, 6], TensorProto.FLOAT),
+        (node("Unique", "x", "u a i c"), "u a i c", [2, 6], TensorProto.INT64),
+        (node("Split", "x n", "a b c", axis=1), "a b c", [2, 6], TensorProto.FLOAT),
+        (node("LSTM", "x w r", "o h c", hidden_size=2), "o h c", [3, 1, 4], TensorProto.FLOAT),
+    ],
+    ids=lambda p: p.op_type if isinstance(p, onnx.NodeProto) else "",
+)
+def test_any_result_may_be_the_only_one_that_is_read(
+    layer: onnx.NodeProto, results: str, shape: list[int], kind: int
+) -> None:
+    rng = np.random.default_rng(6)
+    weights = {"k": np.array([2]), "n": np.array([1, 2, 3]), "w": f32(rng.standard_normal((1, 8, 4)))}
+    weights["r"] = f32(rng.standard_normal((1, 8, 2)))
+    weights = {name: w for name, w in weights.items() if name in layer.input}
+    kinds = {"q": TensorProto.UINT8, "z": TensorProto.UINT8, "v": TensorProto.FLOAT, "u": TensorProto.FLOAT}
+    feeds = {"x": f32(rng.standard_normal(shape))}
+    for read in results.split():
+        output = info(read, None, kinds.get(read, kind))
+        model = build([layer], [info("x", shape)], [output], weights)
+        compiled = compile_model(model, "onnx", passes="")
+        written = onnx.load(compiled.path)
+        onnx.checker.check_model(written, full_check=True)
+        session = onnxruntime.InferenceSession(compiled.path, providers=["CPUExecutionProvider"])
+        original = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+        np.testing.assert_array_equal(session.run(None, feeds)[0], original.run(None, feeds)[0])
+
+
+@pytest.mark.parametrize(
+    ("layer", "shape"),
+    [
+        (
+            node(
+                "RoiAlign", "x r b", "y", output_height=2, output_width=2, coordinate_transformation_mode="half_pixel"
+            ),
+            [1, 1, 6, 6],
+        ),
+        (node("MaxRoiPool", "x rois", "y", pooled_shape=[2, 2]), [1, 1, 6, 6]),
+        (node("GlobalLpPool", "x", "y", p=2), [1, 2, 3, 3]),
+    ],
+    ids=lambda p: p.op_type if isinstance(p, onnx.NodeProto) else "",
+)
+def test_operators_without_a_kernel_at_the_default_opset_are_compared(layer: onnx.NodeProto, shape: list[int]) -> None:
+    weights: dict[str, Any] = {"r": f32([[0, 0, 4, 4]]), "b": np.array([0]), "rois": f32([[0, 0, 0, 4, 4]])}
+    weights = {name: w for name, w in weights.items() if name in layer.input}
+    model = build([layer], [info("x", shape)], [info("y", None)], weights)
+    compiled = compile_model(model, "onnx")
+    assert compiled.report.passed and compiled.report.verification is not None
+    feeds = {"x": f32(np.random.default_rng(7).standard_normal(shape))}
+    original = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    np.testing.assert_allclose(compiled.run(feeds)["y"], original.run(None, feeds)[0], rtol=1e-6)

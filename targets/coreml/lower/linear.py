@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import prod
+
 import numpy as np
 
 from compiler import ops
@@ -9,7 +11,7 @@ from compiler.graph import Node
 from compiler.target import Need
 from targets.coreml.lower.lowering import Lowering, Operands
 from targets.coreml.lower.movement import pairs
-from targets.coreml.lower.table import FLOAT, NUMBER, lowers, op_need, since
+from targets.coreml.lower.table import FLOAT, NUMBER, lowers, makes, op_need, since
 from targets.coreml.mil import Var
 
 
@@ -101,7 +103,16 @@ def transposed_conv(
     return p.add("conv_transpose", operands, x.dtype, shape, name)
 
 
-@lowers(ops.Col2Im, needs=[FLOAT, op_need("one to three spatial axes", lambda op: 1 <= len(op.image) <= 3)])
+SPATIAL = op_need("one to three spatial axes", lambda op: 1 <= len(op.image) <= 3)
+
+
+def _filter_bytes(node: Node) -> int:
+    op = node.op
+    assert isinstance(op, ops.Col2Im)
+    return 4 * node.output.type.dims[1] * prod(op.block) ** 2
+
+
+@lowers(ops.Col2Im, needs=[FLOAT, SPATIAL, makes(_filter_bytes)])
 def _col2im(p: Lowering, node: Node, op: ops.Col2Im) -> None:
     """The transposed convolution, a group for each channel, whose filters hold a single 1 each."""
     (x,) = p.operands(node)

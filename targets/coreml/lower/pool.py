@@ -14,7 +14,7 @@ from compiler.op import Op
 from compiler.tensor import I8, I64, U8, Array
 from targets.coreml.lower.lowering import Lowering, Operands
 from targets.coreml.lower.movement import pairs
-from targets.coreml.lower.table import FLOAT, FLOATS, lowers, op_need, operand_types
+from targets.coreml.lower.table import FLOAT, FLOATS, lowers, makes, op_need, operand_types
 from targets.coreml.mil import Operand, Var
 
 MOST_TAPS = 64
@@ -27,6 +27,20 @@ FEW_PLACES = op_need(
     lambda op: not op.indices or prod(op.kernel) <= MOST_TAPS,
 )
 PLANES = op_need("one to three spatial axes", lambda op: 1 <= len(op.kernel) <= 3)
+
+
+def _place_bytes(node: Node) -> int:
+    """Of the place of each element of the padded operand, and what of these each place in the window meets."""
+    (x,), op = node.input_types, node.op
+    assert x is not None and isinstance(op, ops.MaxPool)
+    n = len(op.kernel)
+    padded = prod(d + op.pads[i] + op.pads[n + i] for i, d in enumerate(x.dims[2:]))
+    return 4 * (padded + prod(op.kernel) * prod(node.outputs[0].type.dims[2:])) if op.indices else 0
+
+
+def _share_bytes(node: Node) -> int:
+    """Of one over the number of elements in each window, where these are summed."""
+    return 0 if set(getattr(node.op, "dilations", ())) <= {1} else 4 * prod(node.output.type.dims[2:])
 
 
 def _window(op: ops.Pool, x: tuple[int, ...], y: tuple[int, ...]) -> tuple[list[int], list[int]]:
@@ -81,7 +95,7 @@ def _layer(p: Lowering, kind: str, x: Var, op: ops.Pool, dims: tuple[int, ...], 
     return p.add(kind, operands, x.dtype, dims, name)
 
 
-@lowers(ops.MaxPool, needs=[operand_types(*FLOATS, I8, U8, I64), PLANES, FEW_TAPS, FEW_PLACES])
+@lowers(ops.MaxPool, needs=[operand_types(*FLOATS, I8, U8, I64), PLANES, FEW_TAPS, FEW_PLACES, makes(_place_bytes)])
 def _max_pool(p: Lowering, node: Node, op: ops.MaxPool) -> None:
     """Bytes are exact in every float type."""
     (given,) = p.operands(node)
@@ -125,7 +139,7 @@ def _with_places(p: Lowering, x: Var, op: ops.MaxPool, dims: tuple[int, ...]) ->
     return best, p.binary("add", place, p.ints(planes, "planes"))
 
 
-@lowers(ops.AveragePool, needs=[FLOAT, PLANES, FEW_TAPS])
+@lowers(ops.AveragePool, needs=[FLOAT, PLANES, FEW_TAPS, makes(_share_bytes)])
 def _average_pool(p: Lowering, node: Node, op: ops.AveragePool) -> None:
     """Pads that count are made explicit; those beyond (ceil mode) never count."""
     (x,) = p.operands(node)

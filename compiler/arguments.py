@@ -66,10 +66,10 @@ def parse_seed(text: str) -> int:
     return int(text)
 
 
-def default_output(model: str, target: str, suffix: str) -> str:
+def default_output(model: str, suffix: str) -> str:
     """The model's name with the target's suffix, in the working folder; never the name of an ONNX model itself."""
     stem = Path(model).stem
-    return f"{stem}.{target}{suffix}" if suffix == ".onnx" else f"{stem}{suffix}"
+    return f"{stem}.cincel{suffix}" if suffix == ".onnx" else f"{stem}{suffix}"
 
 
 def _array_of_file(path: str) -> Array:

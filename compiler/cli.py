@@ -161,7 +161,7 @@ def run_compile(args: argparse.Namespace) -> int:
         compiled = compile_model(
             args.model,
             target,
-            args.output or default_output(args.model, target.name, target.suffix),
+            args.output or default_output(args.model, target.suffix),
             passes=args.passes,
             skip=args.skip,
             inputs=parse_shapes(args.input),

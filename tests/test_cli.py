@@ -69,7 +69,7 @@ def test_without_verification_nothing_is_compared(command: Command) -> None:
     report = command(TINY, "--target", "onnx", "--verify", "off", "--json").report
     assert report["verification"]["outputs"] == []
     assert [s["name"] for s in report["stages"]] == ["import", "passes", "lower", "emit"]
-    assert report["artifact"] == "fault_mlp_ai4i.onnx.onnx"
+    assert report["artifact"] == "fault_mlp_ai4i.cincel.onnx"
     assert Path(report["artifact"]).is_file()
 
 

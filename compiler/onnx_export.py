@@ -14,7 +14,8 @@ from compiler.errors import CompileError, OnnxError, UsageError
 from compiler.graph import Graph, Node, Value
 from compiler.onnx_proto import data_type_of
 from compiler.onnx_write import model_bytes, tensor_proto, write_model
-from compiler.tensor import Array, DType, TensorType
+from compiler.op import expect_opset
+from compiler.tensor import BF16, F16, F32, F64, I8, I16, I32, I64, Array, DType, TensorType
 
 if TYPE_CHECKING:
     from compiler.onnx_proto import ModelProto
@@ -22,6 +23,13 @@ if TYPE_CHECKING:
 DEFAULT_OPSET = 24  # the newest that ONNX Runtime 1.31 runs in full; operators born later raise it
 OLDEST_OPSET = 13
 NEWEST_OPSET = 28
+# Operations whose operator took more element types later; those of Mod are for fmod=0.
+WIDENED: dict[str, tuple[int, tuple[DType, ...]]] = {
+    "bitshift": (28, (I8, I16, I32, I64)),
+    "celu": (28, (BF16, F16, F64)),
+    "mod": (28, (BF16, F16, F32, F64)),
+    "range": (27, (BF16, F16)),
+}
 IR_VERSIONS = {28: 14, 27: 13, 26: 13, 25: 13, 24: 11, 23: 11, 22: 10, 21: 10}
 PRODUCER = "cincel"
 # The first result that a node may leave without a name; of other operators, every result has one.
@@ -44,14 +52,24 @@ def export_model(graph: Graph, opset: int | None = None) -> tuple[ModelProto, We
 
     Raises UsageError for an opset outside 13..28, OnnxError for a layer that has no ONNX form at that opset.
     """
-    wanted = (
-        checked_opset(opset)
-        if opset is not None
-        else max([DEFAULT_OPSET, *(op.since for op in graph._by_op if graph.of(op))])
-    )
-    writer = ModelWriter(graph, wanted)
+    writer = ModelWriter(graph, checked_opset(opset) if opset is not None else _opset_for(graph))
     writer.write()
     return writer.model, writer.weights
+
+
+def _opset_for(graph: Graph) -> int:
+    """The default, or the first that has every operator of the graph for the element types that it is given."""
+    present = [op for op in graph._by_op if graph.of(op)]
+    widened = [_since(node) for op in present if op.name in WIDENED for node in graph.of(op)]
+    return max([DEFAULT_OPSET, *(op.since for op in present), *widened])
+
+
+def _since(node: Node) -> int:
+    """The opset from which on the layer's operator takes the element type of its first operand."""
+    opset, dtypes = WIDENED.get(node.op.name, (0, ()))
+    first = node.input_types[0] if node.inputs else None
+    is_widened = first is not None and first.dtype in dtypes and not getattr(node.op, "fmod", 0)
+    return opset if is_widened else node.op.since
 
 
 def checked_opset(opset: int) -> int:
@@ -184,6 +202,8 @@ class ModelWriter:
         expected = [self.name(v) if v.is_read else "" for v in node.outputs]
         before = len(self.model.graph.node)
         try:
+            if node.op.name in WIDENED:
+                expect_opset(self, _since(node), f"{node.op.onnx} of these elements")
             results = node.op.to_onnx(self, *inputs)
         except CompileError as e:
             raise OnnxError(e.message, where=node.describe(), hint=e.hint) from e

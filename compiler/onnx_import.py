@@ -8,21 +8,23 @@ from typing import TYPE_CHECKING, NamedTuple
 import compiler.importers  # registers the importers
 import compiler.ops  # noqa: F401  # registers the operations
 from compiler.errors import CompileError, OnnxError
-from compiler.graph import Graph, Value
+from compiler.graph import Graph, Origin, Value
 from compiler.importers.registry import IMPORTERS, LayerBuilder
 from compiler.onnx_attributes import attributes
 from compiler.onnx_control import CONTROL
 from compiler.onnx_file import OnnxFile, read_model
+from compiler.onnx_function import import_by_definition
 from compiler.onnx_inputs import InputBinder, Shapes
+from compiler.onnx_legacy import MODERN, modernise
 from compiler.onnx_proto import quote
-from compiler.onnx_survey import DEFAULT_DOMAINS, Unsupported, check_names, describe, in_order, problem
+from compiler.onnx_survey import DEFAULT_DOMAINS, DEFINED, Unsupported, check_names, describe, in_order, problem
 from compiler.op import FROM_ONNX, OnnxNode
 from compiler.tensor import Array, TensorType
 
 if TYPE_CHECKING:
     from compiler.onnx_proto import GraphProto, ModelProto, NodeProto, TensorProto
 
-OLDEST_OPSET = 7
+OLDEST_OPSET = 1
 NEWEST_OPSET = 28
 MAX_NODES = 2_000_000  # nodes of a model
 MAX_RANK = 64  # of a tensor; numpy holds no more
@@ -78,6 +80,7 @@ class ModelImporter:
         self.unsupported = Unsupported(file.model.graph)
         self.left = MAX_NODES
         self._in_loop = False
+        self._origin: Origin = frozenset()  # of a function's layers: the node that calls it
 
     def run(self, shapes: Shapes, freeze: Mapping[str, Array]) -> tuple[dict[str, Array], list[str]]:
         """Import the whole model; returns the values of frozen inputs, and the notes."""
@@ -114,6 +117,15 @@ class ModelImporter:
         """Import the nodes of a branch or body, which are in order; returns the values of its outputs."""
         self.import_nodes(nodes, scope)
         return [self._output(info.name, scope) for info in proto.output]
+
+    def import_function(self, nodes: Sequence[NodeProto], inputs: dict[str, Value], origin: Origin) -> dict[str, Value]:
+        """Import the body of a function, which sees its inputs alone; returns the values of all its names."""
+        scope = Scope({})
+        scope.values.update(inputs)
+        outer, self._origin = self._origin, self._origin or origin
+        self.import_nodes(nodes, scope)
+        self._origin = outer
+        return scope.values
 
     def limit_unrolling(self) -> None:
         """From here on, count how far loops unroll."""
@@ -195,9 +207,13 @@ class ModelImporter:
             self.unsupported.refuse()
         node = OnnxNode(op_type, self.opset, inputs, attributes(proto, self.file), n_outputs, proto.name)
         name = proto.name or next((o for o in outputs if o), op_type)
-        builder = LayerBuilder(self.graph, frozenset((name,)))
+        builder = LayerBuilder(self.graph, self._origin or frozenset((name,)))
+        if self.opset < MODERN:
+            modernise(node, builder)
         if op_type in CONTROL:
             return CONTROL[op_type](self, node, builder, scope)
+        if op_type in DEFINED:
+            return import_by_definition(self, node, builder)
         read = IMPORTERS.get(op_type)
         if read is not None:
             result = read(node, builder)

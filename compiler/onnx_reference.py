@@ -1,5 +1,6 @@
 """Models of opsets that ONNX Runtime does not load yet, or has no kernels for: told in an older opset where that says
-the same, executed by ONNX's own evaluator (slow, and complete) where it does not."""
+the same, executed by ONNX's own evaluator (slow, and complete) where it does not; those of opsets before 7 are told in
+opset 7."""
 
 from __future__ import annotations
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from onnx import ModelProto, NodeProto
     from onnx.defs import OpSchema
 
+FIRST_OPSET = 7  # of those that ONNX Runtime supports
 RUNTIME_OPSET, RUNTIME_IR = 26, 13  # the newest that ONNX Runtime 1.31 loads
 COMPLETE_OPSET = 21  # the newest that it has a kernel for every operator of; 22 let many take bfloat16
 
@@ -53,6 +55,25 @@ def as_older(model: Source, opset: int) -> bytes | None:
             entry.version = min(entry.version, opset)
     proto.ir_version = min(proto.ir_version, RUNTIME_IR)
     return proto.SerializeToString() if proto.ByteSize() < 1 << 31 else None
+
+
+def retold(model: Source, opset: int) -> bytes | None:
+    """The same model in this opset, if that is older, or in opset 7, if the model's is older than that; None if ONNX
+    has no way to say it there."""
+    return as_older(model, opset) if _opset(read_model(model).model) >= FIRST_OPSET else _as_first(model)
+
+
+def _as_first(model: Source) -> bytes | None:
+    import onnx  # heavy, and so is the next; for this rare case only
+    from onnx.version_converter import ConvertError, convert_version
+
+    try:
+        proto = onnx.load_from_string(model) if isinstance(model, bytes) else onnx.load(os.fspath(model))
+        converted = convert_version(proto, FIRST_OPSET)
+    except (ConvertError, RuntimeError, ValueError):
+        return None
+    del converted.graph.value_info[:]  # the converter leaves types out, which the runtime does not take
+    return converted.SerializeToString()
 
 
 def _all_nodes(nodes: Iterable[NodeProto]) -> Iterator[NodeProto]:

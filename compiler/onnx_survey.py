@@ -17,7 +17,19 @@ if TYPE_CHECKING:
 
 DEFAULT_DOMAINS = ("", "ai.onnx")
 CONTROL_FLOW = ("If", "Loop", "Scan")
+DEFINED = ("CausalConvWithState", "LinearAttention")  # read as the functions that ONNX defines them by
 RANDOM = ("Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike")
+TEXT = ("RegexFullMatch", "StringConcat", "StringNormalizer", "StringSplit", "TfIdfVectorizer")
+SEQUENCES = frozenset(f"Sequence{verb}" for verb in ("At", "Construct", "Empty", "Erase", "Insert", "Length", "Map"))
+UNSUPPORTED = {
+    **dict.fromkeys(RANDOM, "it draws random numbers"),
+    **dict.fromkeys(TEXT, "it processes text, which is to be done before the model"),
+    **dict.fromkeys(
+        (*SEQUENCES, "SplitToSequence", "ConcatFromSequence"),
+        "sequences of tensors are not supported (Split, Slice and Concat do without them)",
+    ),
+    "ImageDecoder": "it decodes image files, which is to be done before the model",
+}
 
 
 class Unsupported:
@@ -58,9 +70,9 @@ def problem(node: NodeProto) -> str | None:
     op_type = node.op_type
     if node.domain not in DEFAULT_DOMAINS:
         return f"the domain {quote(node.domain)} is not known"
-    if op_type in FROM_ONNX or op_type in IMPORTERS or op_type in CONTROL_FLOW:
+    if op_type in FROM_ONNX or op_type in IMPORTERS or op_type in (*CONTROL_FLOW, *DEFINED):
         return None
-    return "it draws random numbers" if op_type in RANDOM else "this operator is not supported"
+    return UNSUPPORTED.get(op_type, "this operator is not supported")
 
 
 def _not_a_tensor(role: str, info: ValueInfoProto) -> str | None:

@@ -15,7 +15,7 @@ from compiler.errors import CompileError, UsageError, VerificationError
 from compiler.graph import Graph
 from compiler.onnx_export import export_bytes
 from compiler.onnx_file import read_model
-from compiler.onnx_reference import COMPLETE_OPSET, RUNTIME_OPSET, OnnxReference, Source, as_older, is_too_new
+from compiler.onnx_reference import COMPLETE_OPSET, RUNTIME_OPSET, OnnxReference, Source, is_too_new, retold
 from compiler.tensor import BOOL, STRING, Array, TensorType, dtype_of
 from compiler.views import peak_bytes
 
@@ -118,7 +118,7 @@ def _seeded(rng: np.random.Generator, t: TensorType) -> Array:
     if t.dtype is STRING:
         return np.full(t.dims, "", object)
     if t.dtype is BOOL:
-        return rng.random(t.dims) < 0.5
+        return np.asarray(rng.random(t.dims) < 0.5)
     if t.dtype.is_float:
         return np.asarray(rng.standard_normal(t.dims)).astype(t.dtype.numpy)
     return np.asarray(rng.integers(0, INDEX_LIMIT, t.dims)).astype(t.dtype.numpy)
@@ -148,6 +148,18 @@ def checked_inputs(inputs: Mapping[str, Array], types: Mapping[str, TensorType])
             array = array.astype(t.dtype.numpy)
         checked[name] = array
     return checked
+
+
+def in_single_precision(name: str, array: Array) -> Array:
+    """An input of floats in 32 bits; UsageError if it holds finite numbers that those cannot."""
+    with np.errstate(over="ignore"):
+        narrow = array.astype(np.float32)
+    if (np.isinf(narrow) & np.isfinite(array)).any():
+        raise UsageError(
+            f"input {name!r} holds numbers that 32 bits cannot, and the target computes in no more",
+            hint="scale the numbers before they enter the model",
+        )
+    return narrow
 
 
 class Session:
@@ -196,10 +208,10 @@ def _backend(model: Source) -> Any:  # Any: an InferenceSession, which has no ty
             opset = COMPLETE_OPSET
         else:
             raise _refused("load", e) from e
-        older = as_older(model, opset)
-        if older is not None:
+        other = retold(model, opset)
+        if other is not None:
             with suppress(Exception):  # it may lack a kernel for an operator of that opset
-                return _inference_session(older)
+                return _inference_session(other)
         try:
             return OnnxReference(model)
         except Exception:  # noqa: BLE001  # the evaluator lacks the operator as well

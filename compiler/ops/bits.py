@@ -23,7 +23,7 @@ class BitShift(Nary):
         by = np.where(beyond, 0, y).astype(y.dtype)
         if self.direction == "LEFT":
             return np.where(beyond, 0, np.left_shift(x, by)).astype(x.dtype)
-        return np.where(beyond, -(x < 0).astype(np.int64), np.right_shift(x, by)).astype(x.dtype)
+        return np.where(beyond, np.where(x < 0, -1, 0).astype(x.dtype), np.right_shift(x, by)).astype(x.dtype)
 
     @classmethod
     def sample(cls, rng: np.random.Generator, x: TensorType) -> Sample | None:

@@ -176,11 +176,11 @@ class AveragePool(Pool):
         total: Array = np.zeros((*x.shape[:2], *out), source.dtype)
         for _, where in tap_slices(out, self.kernel, self.strides, self.dilations):
             total += source[where]
-        for i, count in enumerate(self._counts(x.shape[2:], out)):
+        for i, count in enumerate(self.counts(x.shape[2:], out)):
             total /= count.reshape(-1, *[1] * (len(out) - 1 - i)).astype(total.dtype)
         return total.astype(x.dtype, copy=False)
 
-    def _counts(self, spatial: Sequence[int], out: Ints) -> list[Array]:
+    def counts(self, spatial: Sequence[int], out: Ints) -> list[Array]:
         """Along each axis, how many elements each window has."""
         n, counts = len(out), []
         for i in range(n):

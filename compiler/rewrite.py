@@ -7,8 +7,8 @@ linear in the size of the graph. It unites provenance, checks types, and refuses
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -104,6 +104,27 @@ class Observer(Protocol):
 
     def skipped(self, rule: str, node: Node, reason: str) -> None:
         """A rule recognised a layer and declined."""
+
+
+@runtime_checkable
+class Meter(Protocol):
+    """An observer that also wants to know what passes measure."""
+
+    def measured(self, what: str, numbers: Mapping[str, int]) -> None:
+        """A pass counted something in the graph that it leaves, whether it changed it or not."""
+
+
+class Unobserved:
+    """An observer that looks away."""
+
+    def allow(self) -> bool:
+        return True
+
+    def fired(self, firing: Firing) -> None:
+        pass
+
+    def skipped(self, rule: str, node: Node, reason: str) -> None:
+        pass
 
 
 VISITS_PER_NODE = 50  # a rule set that visits more than this per layer does not terminate

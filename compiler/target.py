@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
@@ -30,10 +30,20 @@ class Artifact(ABC):
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Execute the artifact. Raises UsageError if the inputs do not fit it."""
 
+    def refine(self, good: Callable[[], bool]) -> bool:
+        """Give up size for accuracy, as little as `good`, which runs the artifact, asks for; it is asked last of what
+        stays. False if that cannot help: then the artifact is what it was."""
+        return False
+
     def losses(self, graph: Graph, inputs: Mapping[str, Array]) -> list[Loss]:
         """The layers of the emitted graph at which the executed artifact loses the most accuracy, worst first; none
         if the artifact does not show its intermediate tensors."""
         return []
+
+    @property
+    def transposes(self) -> tuple[int, int] | None:
+        """How many operators of the artifact transpose a tensor, and the bytes that they move; None if not known."""
+        return None
 
     @property
     def size(self) -> int:
@@ -70,6 +80,16 @@ def rank(low: int, high: int) -> Need:
     return Need(text=f"rank {low} to {high}" if low != high else f"rank {low}", holds=holds)
 
 
+DECOMPOSED = Need(
+    text="known sizes and a form that decomposes into simpler operations (limits in docs/passes/decompose.md)",
+    holds=lambda _: False,
+)
+
+
+def _not_lowered(_program: Any, node: Node, _op: Any) -> None:  # Any: no program or operation is looked at
+    raise AssertionError(f"{node!r} is decomposed before it is lowered")
+
+
 class LoweringTable(Generic[P]):
     """Operation -> needs and lowering function: legality, emission and the support page of a target in one place."""
 
@@ -85,6 +105,18 @@ class LoweringTable(Generic[P]):
             return function
 
         return register
+
+    def decomposes(self, ops: Iterable[type[Op]]) -> None:
+        """Say of operations without a lowering that they are to be decomposed before; called when all lowerings are
+        registered."""
+        for op in ops:
+            if op not in self.entries:
+                self.entries[op] = ((DECOMPOSED,), _not_lowered)
+
+    def accepts(self, node: Node) -> bool:
+        """Whether a layer has a lowering and meets all its needs."""
+        entry = self.entries.get(type(node.op))
+        return entry is not None and all(need.holds(node) for need in entry[0])
 
     def objections(self, graph: Graph) -> list[str]:
         """One line for every layer that has no lowering or misses a need, with its ONNX origin."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -11,25 +12,33 @@ import numpy as np
 
 from compiler.errors import UsageError
 from compiler.graph import Graph, Value
-from compiler.oracle import checked_inputs
+from compiler.oracle import checked_inputs, in_single_precision
 from compiler.probe import Loss, intermediate_values, rank_losses
 from compiler.target import Artifact
 from compiler.tensor import Array, TensorType
+from targets.coreml.dtypes import MAX_RANK
 
 if TYPE_CHECKING:
     from targets.coreml.image import ImageInput
 
 INT32 = np.iinfo(np.int32)
+NOTHING: Array = np.zeros(0)
 
 
 class Port(NamedTuple):
-    """An input or output: its ONNX name, its name in the package (none: left out), its ONNX type, and whether it takes
-    an image."""
+    """An input or output: its ONNX name, its name in the package (none: left out, as what has no elements is), its ONNX
+    type, and whether it takes an image."""
 
     name: str
     feature: str
     type: TensorType
     image: ImageInput | None = None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape in the package, which has 1 to MAX_RANK axes; further ones are joined with the last."""
+        dims = self.type.dims
+        return (*dims[: MAX_RANK - 1], prod(dims[MAX_RANK - 1 :])) if len(dims) > MAX_RANK else dims or (1,)
 
 
 class CoreMLArtifact(Artifact):
@@ -48,7 +57,7 @@ class CoreMLArtifact(Artifact):
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         given = checked_inputs(inputs, {port.name: port.type for port in self.inputs})
         results = self._predict(self._features(given))
-        return {port.name: _model_array(results[port.feature], port.type) for port in self.outputs}
+        return {port.name: _model_array(results.get(port.feature, NOTHING), port.type) for port in self.outputs}
 
     def losses(self, graph: Graph, inputs: Mapping[str, Array]) -> list[Loss]:
         """Compares every tensor of the evaluated package with ONNX Runtime on the rewritten graph."""
@@ -82,12 +91,12 @@ class CoreMLArtifact(Artifact):
 
 def _feature(array: Array, port: Port) -> Array:
     """An input as the package takes it: pixels for images, 32-bit numbers, at least one dimension. UsageError for
-    integers that 32 bits cannot hold."""
+    numbers that 32 bits cannot hold."""
     if port.image is not None:
         return port.image.pixels(array)
     dtype = port.type.dtype
     if dtype.is_float:
-        array = array.astype(np.float16 if array.dtype == np.float16 else np.float32)
+        array = array if array.dtype == np.float16 else in_single_precision(port.name, array)
     else:
         if dtype.bits >= 32 and array.size and not (INT32.min <= array.min() and array.max() <= INT32.max):
             raise UsageError(
@@ -95,7 +104,7 @@ def _feature(array: Array, port: Port) -> Array:
                 hint="make the numbers smaller before they enter the model",
             )
         array = array.astype(np.int32)
-    return array.reshape(array.shape or (1,))
+    return array.reshape(port.shape)
 
 
 def _model_array(array: Array, t: TensorType) -> Array:

@@ -12,6 +12,8 @@ import numpy as np
 from compiler.errors import EmitError
 from compiler.tensor import Array
 
+MAX_RANK = 5  # of tensors and multi-arrays
+
 
 class ElementType(NamedTuple):
     """One element type; sub-byte integers are held unpacked, one element a byte, in `numpy`."""

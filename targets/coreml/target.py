@@ -5,21 +5,29 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from compiler import ops
 from compiler.errors import UsageError
-from compiler.graph import Graph, Value
+from compiler.graph import Graph, Node, Value
 from compiler.pass_base import PIPELINES, Step
+from compiler.rewrite import Unobserved
 from compiler.target import Target, refuse
 from compiler.tensor import BOOL, F16, TensorType
+from passes.decompose import Decompose
+from passes.drop_empty import is_empty
 from targets.coreml import opset
 from targets.coreml.artifact import CoreMLArtifact, Port
+from targets.coreml.dtypes import MAX_RANK
 from targets.coreml.image import ImageInput, parse_image
 from targets.coreml.lower import TABLE, Lowering
-from targets.coreml.lower.table import MAX_RANK
 from targets.coreml.mil import Program, identifier
 
 PRECISIONS = ("fp16", "fp32")
 TOLERANCE_DB = {"fp16": 45.0, "fp32": 60.0}
 DEFAULT_TARGET = "iOS17"
+OF_BYTES = (  # whose parts need whole numbers that fp16 does not hold
+    ops.QuantizeLinear, ops.DequantizeLinear, ops.DynamicQuantizeLinear, ops.ConvInteger, ops.QLinearConv,
+    ops.MatMulInteger, ops.QLinearMatMul,
+)  # fmt: skip
 
 
 class CoreMLTarget(Target):
@@ -49,18 +57,23 @@ class CoreMLTarget(Target):
         self.precision = precision
         self.deployment_target = opset.target(deployment_target)
         self._target_name = deployment_target
+        self._decompose = Decompose(keeps=self._keeps)
         self.images = dict(parse_image(text) for text in image)
 
     def pipeline(self) -> tuple[Step, ...]:
-        return PIPELINES["default"]
+        return (*PIPELINES["default"], self._decompose)
 
     @property
     def tolerance_db(self) -> float:
         return TOLERANCE_DB[self.precision]
 
+    def _keeps(self, node: Node) -> bool:
+        return TABLE.accepts(node) or (self.precision == "fp16" and isinstance(node.op, OF_BYTES))
+
     def prepare(self, graph: Graph) -> Graph:
         """Check inputs, layers and outputs against what Core ML and the deployment target have. Raises LegalityError
         with all objections, UsageError for images that the model cannot take."""
+        self._decompose.run(graph, Unobserved())
         inputs = {v.name: v.type for v in graph.inputs}
         for name, image in self.images.items():
             if name not in inputs:
@@ -71,8 +84,10 @@ class CoreMLTarget(Target):
             image.check(name, inputs[name], self.deployment_target.ios)
         ports = [(f"input {v.name!r}", v.type) for v in graph.inputs if v.is_read]
         ports += [(f"output {name!r}", v.type) for name, v in zip(graph.output_names, graph.outputs, strict=True)]
-        objections = [f"{label} : {t} -- needs {need}" for label, t in ports if (need := _port_need(t, label))]
-        objections += TABLE.objections(graph) or TABLE.untimely(graph, self.deployment_target.ios)
+        objections = TABLE.objections(graph) or TABLE.untimely(graph, self.deployment_target.ios)
+        objections += [f"{label} : {t} -- needs {need}" for label, t in ports if (need := _port_need(t))]
+        if all(map(is_empty, graph.outputs)):
+            objections.append("the model -- needs an output that has elements")
         refuse("ane", objections, "docs/targets/ane.md lists what runs; --target onnx writes the rewritten model")
         return graph
 
@@ -101,34 +116,33 @@ class CoreMLTarget(Target):
 
     def _input(self, p: Lowering, v: Value, name: str, image: ImageInput | None) -> Port:
         """One that nothing reads and Core ML cannot have is left out of the package; its port has no feature."""
-        if not v.is_read and _port_need(v.type, "input"):
+        if not v.is_read and (_port_need(v.type) or is_empty(v)):
             return Port(v.name, "", v.type)
         dims = v.type.dims
         if image is not None:
             var = p.program.input(name, "fp32", dims, color=image.color)
             p.bind(v, image.preprocess(p, p.cast(var, p.precision)))
             return Port(v.name, name, v.type, image)
-        var = p.program.input(name, self._feature_dtype(v.type), dims or (1,))
+        port = Port(v.name, name, v.type)
+        var = p.program.input(name, self._feature_dtype(v.type), port.shape)
         truth = v.type.dtype is BOOL
         inside = p.test("not_equal", var, 0) if truth else p.cast(var, p.dtype(v.type.dtype))
-        p.bind(v, p.reshape(inside, dims))
-        return Port(v.name, name, v.type)
+        p.bind(v, p.reshape(inside, dims) if len(dims) <= MAX_RANK else inside)
+        return port
 
     def _output(self, p: Lowering, v: Value, external: str, name: str) -> Port:
+        if is_empty(v):
+            return Port(external, "", v.type)
         var = p.cast(p[v], self._feature_dtype(v.type))
         p.program.output(var if var.shape else p.add("expand_dims", {"x": var, "axes": [0]}, var.dtype, (1,)), name)
         return Port(external, name, v.type)
 
 
-def _port_need(t: TensorType, label: str) -> str:
+def _port_need(t: TensorType) -> str:
     """What Core ML needs of an input or output and this one lacks; nothing if it can be."""
     if t.dtype.kind not in "fiub" or (t.dtype.is_float and t.dtype.bits < 16):
         return "floats of at least 16 bits, integers or booleans"
-    if not t.is_static or 0 in t.shape:
-        return "a known size of at least one element"
-    if label.startswith("input") and t.rank > MAX_RANK:
-        return f"a rank of at most {MAX_RANK}"
-    return ""
+    return "" if t.is_static else "a known size"
 
 
 def _port_name(external: str, used: set[str]) -> str:

@@ -110,7 +110,7 @@ def fault(layer: Layer, path: Path, precision: str = "fp32", target: str = "iOS1
     slack  by how much integers may be off, for layers that round numbers which fp16 has rounded before
     """
     graph, feeds = layer
-    artifact = compiled(graph, path, precision, target)
+    artifact = compiled(graph.clone(), path, precision, target)
     with np.errstate(all="ignore"):
         expected = evaluate(graph, feeds)
         results = artifact.run(feeds)

@@ -1,9 +1,9 @@
 """Lowering of the layer graph to MIL, by family; importing this package fills the table."""
 
+from passes.decompose import DECOMPOSED
 from targets.coreml.lower import (  # noqa: F401  # each registers its operations
     activation,
     attention,
-    einsum,
     elementwise,
     generate,
     indexing,
@@ -18,9 +18,10 @@ from targets.coreml.lower import (  # noqa: F401  # each registers its operation
     refused,
     resize,
     sampling,
-    spectral,
 )
 from targets.coreml.lower.lowering import Lowering
 from targets.coreml.lower.table import TABLE
+
+TABLE.decomposes(DECOMPOSED)
 
 __all__ = ["TABLE", "Lowering"]

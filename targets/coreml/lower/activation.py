@@ -8,7 +8,7 @@ from compiler import ops
 from compiler.graph import Node
 from compiler.op import Op
 from targets.coreml.lower.lowering import Lowering
-from targets.coreml.lower.table import FLOAT, NUMBER, lowers
+from targets.coreml.lower.table import FLOAT, NUMBER, lowers, op_need
 
 SAME = {  # one operation of MIL that takes x alone
     ops.Floor: "floor",
@@ -43,13 +43,6 @@ def _same(p: Lowering, node: Node, op: Op) -> None:
 @lowers(*WITH_ALPHA, needs=[FLOAT])
 def _with_alpha(p: Lowering, node: Node, op: ops.LeakyRelu) -> None:
     p.emit(node, WITH_ALPHA[type(op)], x=p.operands(node)[0], alpha=op.alpha)
-
-
-@lowers(ops.ThresholdedRelu, needs=[FLOAT])
-def _thresholded_relu(p: Lowering, node: Node, op: ops.ThresholdedRelu) -> None:
-    """MIL's own keeps x where it equals alpha, ONNX's does not."""
-    (x,) = p.operands(node)
-    p.bind(node.output, p.select(p.test("greater", x, op.alpha), x, 0.0, name=node.output.name))
 
 
 @lowers(ops.Reciprocal, needs=[FLOAT])
@@ -100,71 +93,15 @@ def _hard_swish(p: Lowering, node: Node, op: Op) -> None:
     p.emit(node, "mul", x=x, y=p.like(x, "sigmoid_hard", alpha=1 / 6, beta=0.5))
 
 
-@lowers(ops.Silu, needs=[FLOAT])
+@lowers(ops.Silu, needs=[FLOAT, op_need("an alpha of 1", lambda op: op.alpha == 1)])
 def _silu(p: Lowering, node: Node, op: ops.Silu) -> None:
-    (x,) = p.operands(node)
-    if op.alpha == 1.0:
-        p.emit(node, "silu", x=x)
-    else:
-        p.emit(node, "mul", x=x, y=p.like(p.like(x, "mul", y=op.alpha), "sigmoid"))
+    p.emit(node, "silu", x=p.operands(node)[0])
 
 
 @lowers(ops.Gelu, needs=[FLOAT])
 def _gelu(p: Lowering, node: Node, op: ops.Gelu) -> None:
     mode = "TANH_APPROXIMATION" if op.approximate == "tanh" else "EXACT"
     p.emit(node, "gelu", x=p.operands(node)[0], mode=mode)
-
-
-@lowers(ops.Mish, needs=[FLOAT])
-def _mish(p: Lowering, node: Node, op: Op) -> None:
-    (x,) = p.operands(node)
-    p.emit(node, "mul", x=x, y=p.like(p.like(x, "softplus"), "tanh"))
-
-
-@lowers(ops.Selu, needs=[FLOAT])
-def _selu(p: Lowering, node: Node, op: ops.Selu) -> None:
-    (x,) = p.operands(node)
-    p.emit(node, "mul", x=p.like(x, "elu", alpha=op.alpha), y=op.gamma)
-
-
-@lowers(ops.Celu, needs=[FLOAT])
-def _celu(p: Lowering, node: Node, op: ops.Celu) -> None:
-    (x,) = p.operands(node)
-    scaled = p.like(x, "mul", y=1 / op.alpha)
-    p.emit(node, "mul", x=p.like(scaled, "elu", alpha=1.0), y=op.alpha)
-
-
-@lowers(ops.Shrink, needs=[NUMBER])
-def _shrink(p: Lowering, node: Node, op: ops.Shrink) -> None:
-    (given,) = p.operands(node)
-    x = p.cast(given, "fp32") if given.dtype == "int32" else given
-    above = p.test("greater", x, op.lambd)
-    below = p.test("less", x, -op.lambd)
-    inner = p.select(above, p.like(x, "sub", y=op.bias), p.like(x, "mul", y=0.0))
-    y = p.select(below, p.like(x, "add", y=op.bias), inner, name=node.output.name)
-    p.finish(node, p.cast(y, given.dtype))
-
-
-@lowers(ops.PRelu, needs=[NUMBER])
-def _prelu(p: Lowering, node: Node, op: Op) -> None:
-    x, slope = p.operands(node)
-    zero = 0 if x.dtype == "int32" else 0.0
-    tail = p.binary("mul", p.like(x, "minimum", y=zero), slope)
-    p.finish(node, p.binary("add", p.like(x, "maximum", y=zero), tail))
-
-
-@lowers(ops.Asinh, ops.Acosh, needs=[FLOAT])
-def _inverse_hyperbolic(p: Lowering, node: Node, op: Op) -> None:
-    """log(x + sqrt(x^2 + 1)) for asinh (odd, so of |x| with the sign put back), log(x + sqrt(x^2 - 1)) for acosh."""
-    (x,) = p.operands(node)
-    odd = isinstance(op, ops.Asinh)
-    size = p.like(x, "abs") if odd else x
-    root = p.like(p.like(p.like(size, "square"), "add", y=1.0 if odd else -1.0), "sqrt")
-    total = p.like(size, "add", y=root)
-    if odd:
-        p.emit(node, "mul", x=p.like(total, "log", epsilon=0.0), y=p.like(x, "sign"))
-    else:
-        p.emit(node, "log", x=total, epsilon=0.0)
 
 
 @lowers(ops.Abs, needs=[NUMBER])

@@ -104,28 +104,3 @@ def _computed_mask(p: Lowering, mask: Value) -> tuple[Var, Var]:
             p.shared["added", mask] = p.like(given, "maximum", y=hidden)
             p.shared["seen", mask] = p.test("greater", given, hidden)
     return p.shared["added", mask], p.shared["seen", mask]
-
-
-@lowers(ops.RotaryEmbedding)
-def _rotary_embedding(p: Lowering, node: Node, op: ops.RotaryEmbedding) -> None:
-    """Each pair (a, b) of features becomes (c a - s b, s a + c b)."""
-    x, cos, sin, *ids = p.operands(node)
-    batch, _, length, width = x.shape
-    half = cos.shape[-1]
-    if ids:
-        shape = (batch, length, half)
-        cos, sin = (p.add("gather", {"x": t, "indices": ids[0], "axis": 0}, t.dtype, shape) for t in (cos, sin))
-    cos, sin = (p.reshape(t, (batch, 1, length, half)) for t in (cos, sin))
-    if op.interleaved:
-        a, b = p.cut(x, 3, 0, 2 * half, 2), p.cut(x, 3, 1, 2 * half, 2)
-    else:
-        a, b = p.cut(x, 3, 0, half), p.cut(x, 3, half, 2 * half)
-    first = p.binary("sub", p.binary("mul", a, cos), p.binary("mul", b, sin))
-    second = p.binary("add", p.binary("mul", a, sin), p.binary("mul", b, cos))
-    if op.interleaved:
-        pairs = p.concat([p.reshape(t, (*t.shape, 1)) for t in (first, second)], 4)
-        turned = [p.reshape(pairs, (*first.shape[:3], 2 * half))]
-    else:
-        turned = [first, second]
-    rest = [p.cut(x, 3, 2 * half, width)] if 2 * half < width else []
-    p.bind(node.output, p.concat([*turned, *rest], 3, node.output.name))

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-from math import inf
-
-import numpy as np
-
 from compiler import ops
 from compiler.graph import Node
 from compiler.op import Op
@@ -14,15 +10,14 @@ from compiler.tensor import BOOL, DTYPES, U32, U64
 from targets.coreml.lower.lowering import Lowering
 from targets.coreml.lower.table import (
     BOOLEAN,
-    FLOAT,
     FLOATS,
     INTS,
     NUMBER,
     WITH_UNSIGNED,
     lowers,
+    op_need,
     operand_types,
 )
-from targets.coreml.mil import Var
 
 
 @lowers(ops.Identity, ops.ConvertLayout, any_rank=True)
@@ -42,17 +37,6 @@ def _not(p: Lowering, node: Node, op: Op) -> None:
 def _is_nan(p: Lowering, node: Node, op: Op) -> None:
     (x,) = p.operands(node)
     p.emit(node, "not_equal", x=x, y=x)
-
-
-@lowers(ops.IsInf)
-def _is_inf(p: Lowering, node: Node, op: ops.IsInf) -> None:
-    (x,) = p.operands(node)
-    if op.detect_negative and op.detect_positive:
-        p.emit(node, "equal", x=p.like(x, "abs"), y=inf)
-    elif op.detect_negative or op.detect_positive:
-        p.emit(node, "equal", x=x, y=inf if op.detect_positive else -inf)
-    else:
-        p.emit(node, "logical_and", x=p.test("equal", x, inf), y=p.test("equal", x, -inf))
 
 
 ARITHMETIC: dict[type[Op], str] = {ops.Add: "add", ops.Mul: "mul", ops.Sub: "sub"}
@@ -126,34 +110,20 @@ def _pow(p: Lowering, node: Node, op: Op) -> None:
     p.finish(node, p.cast(y, x.dtype))
 
 
-@lowers(ops.Mod, needs=[WITH_UNSIGNED])
+@lowers(ops.Mod, needs=[WITH_UNSIGNED, op_need("the sign of the divisor", lambda op: not op.fmod)])
 def _mod(p: Lowering, node: Node, op: ops.Mod) -> None:
     x, y = p.operands(node)
-    if not op.fmod:
-        p.finish(node, p.binary("mod", x, y))
-        return
-    rest = p.binary("mod", p.like(x, "abs"), p.like(y, "abs"))
-    p.finish(node, p.binary("mul", rest, p.like(x, "sign")))
+    p.finish(node, p.binary("mod", x, y))
 
 
-def _folded(p: Lowering, node: Node, kind: str) -> Var:
-    first, *others = p.operands(node)
-    for v in others:
-        first = p.binary(kind, first, v)
-    return first
+VARIADIC: dict[type[Op], str] = {ops.Max: "maximum", ops.Min: "minimum"}
+PAIR = Need(text="two operands", holds=lambda node: len(node.inputs) == 2)
 
 
-VARIADIC: dict[type[Op], str] = {ops.Max: "maximum", ops.Min: "minimum", ops.Sum: "add"}
-
-
-@lowers(*VARIADIC, needs=[WITH_UNSIGNED])
-def _variadic(p: Lowering, node: Node, op: Op) -> None:
-    p.bind(node.output, _folded(p, node, VARIADIC[type(op)]))
-
-
-@lowers(ops.Mean, needs=[FLOAT])
-def _mean(p: Lowering, node: Node, op: Op) -> None:
-    p.emit(node, "mul", x=_folded(p, node, "add"), y=1 / len(node.inputs))
+@lowers(*VARIADIC, needs=[WITH_UNSIGNED, PAIR])
+def _extreme(p: Lowering, node: Node, op: Op) -> None:
+    x, y = p.operands(node)
+    p.bind(node.output, p.binary(VARIADIC[type(op)], x, y))
 
 
 @lowers(ops.Where)
@@ -193,22 +163,3 @@ def _cast(p: Lowering, node: Node, op: ops.Cast) -> None:
         fits = source.type.dtype.is_integer and source.type.dtype.bits < to.bits and source.type.dtype.kind == "u"
         whole = p.cast(x, "int32")
         p.bind(node.output, whole if fits or x.dtype == "bool" else p.wrapped(whole, to))
-
-
-@lowers(ops.BitShift, needs=[operand_types(*(DTYPES[n] for n in ("u8", "u16")))])
-def _bit_shift(p: Lowering, node: Node, op: ops.BitShift) -> None:
-    """A product with (LEFT), or a rounded-down quotient by (RIGHT), a power of two read from a table."""
-    x, y = p.operands(node)
-    bits = node.output.type.dtype.bits
-    beyond = 0 if op.direction == "LEFT" else 1 << bits
-    powers = p.ints(np.array([*(1 << i for i in range(bits)), beyond]), "powers")
-    place = p.like(y, "minimum", y=bits)
-    factor = p.add("gather", {"x": powers, "indices": place, "axis": 0}, "int32", y.shape)
-    p.finish(node, p.binary("mul" if op.direction == "LEFT" else "floor_div", x, factor))
-
-
-@lowers(ops.BitwiseNot, needs=[operand_types(*INTS)])
-def _bitwise_not(p: Lowering, node: Node, op: Op) -> None:
-    """-1 - x, in the ring of the element type."""
-    (x,) = p.operands(node)
-    p.finish(node, p.like(p.like(x, "mul", y=-1), "sub", y=1))

@@ -11,13 +11,8 @@ from compiler.graph import Node, Value
 from compiler.target import Need
 from compiler.tensor import BOOL, Array
 from targets.coreml.lower.lowering import Lowering, Operands
-from targets.coreml.lower.table import MAX_RANK, lowers, makes, since
+from targets.coreml.lower.table import lowers, makes, since
 from targets.coreml.mil import Var
-
-READABLE = Need(
-    text=f"operands of rank at most {MAX_RANK}",
-    holds=lambda node: all(t is None or t.rank <= MAX_RANK for t in node.input_types),
-)
 
 
 def from_front(p: Lowering, i: Var, lengths: int | Array) -> Var:
@@ -38,17 +33,13 @@ def _movable(p: Lowering, x: Var) -> Var:
     return p.cast(x, "int32") if x.dtype == "bool" else x
 
 
-@lowers(ops.Gather, any_rank=True, needs=[READABLE])
+@lowers(ops.Gather)
 def _gather(p: Lowering, node: Node, op: ops.Gather) -> None:
-    """With indices of several axes the result's rank may be too high: then they are gathered as one row."""
     x = p.operands(node)[0]
     indices = _indices(p, node.inputs[1], x.shape[op.axis])
     source = _movable(p, x)
-    dims = node.output.type.dims
-    if len(dims) > MAX_RANK:
-        indices = p.reshape(indices, (prod(indices.shape),))
-        dims = (*x.shape[: op.axis], *indices.shape, *x.shape[op.axis + 1 :])
-    y = p.add("gather", {"x": source, "indices": indices, "axis": op.axis}, source.dtype, dims, node.output.name)
+    operands: Operands = {"x": source, "indices": indices, "axis": op.axis}
+    y = p.add("gather", operands, source.dtype, node.output.type.dims, node.output.name)
     p.bind(node.output, p.cast(y, x.dtype))
 
 
@@ -136,35 +127,3 @@ def _scatter_nd(p: Lowering, node: Node, op: ops.ScatterND) -> None:
 def _scattered(p: Lowering, x: Var, indices: Var, updates: Var, reduction: str, name: str = "") -> Var:
     operands: Operands = {"data": x, "indices": indices, "updates": updates, "mode": MODES[reduction]}
     return p.add("scatter_nd", operands, x.dtype, x.shape, name)
-
-
-def _row_bytes(node: Node) -> int:
-    """Of the number of its sample and its own number for each update."""
-    (_, updates, *_), op = node.input_types, node.op
-    assert updates is not None and isinstance(op, ops.TensorScatter)
-    return 8 * updates.dims[0] * updates.dims[op.axis]
-
-
-@lowers(ops.TensorScatter, needs=[makes(_row_bytes)])
-def _tensor_scatter(p: Lowering, node: Node, op: ops.TensorScatter) -> None:
-    """Each update goes to (batch, write index + its number), with the written axis brought second."""
-    x, updates, *starts = (_movable(p, v) for v in p.operands(node))
-    perm = [0, op.axis, *(i for i in range(1, len(x.shape)) if i != op.axis)]
-    batch, length, count = x.shape[0], x.shape[op.axis], updates.shape[op.axis]
-    row = p.ints(np.broadcast_to(np.arange(batch)[:, None, None], (batch, count, 1)), "rows")
-    steps = p.ints(np.broadcast_to(np.arange(count)[None, :, None], (batch, count, 1)), "steps")
-    place = steps if not starts else p.binary("add", steps, p.reshape(starts[0], (batch, 1, 1)))
-    if op.mode == "circular" and starts:
-        place = p.like(place, "mod", y=length)
-    moved, given = p.transpose(x, perm), p.transpose(updates, perm)
-    y = _scattered(p, moved, p.concat([row, place], 2), given, "none")
-    p.bind(node.output, p.cast(p.transpose(y, [perm.index(i) for i in range(len(perm))]), p.operands(node)[0].dtype))
-
-
-@lowers(ops.MaxUnpool)
-def _max_unpool(p: Lowering, node: Node, op: ops.MaxUnpool) -> None:
-    x, indices = p.operands(node)
-    count = prod(x.shape)
-    zeros = p.spread(p.program.const(np.array(0.0 if x.dtype != "int32" else 0), x.dtype), (prod(op.shape),))
-    y = _scattered(p, zeros, p.reshape(indices, (count, 1)), p.reshape(x, (count,)), "none")
-    p.bind(node.output, p.reshape(y, op.shape))

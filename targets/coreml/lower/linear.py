@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from math import prod
-
-import numpy as np
-
 from compiler import ops
 from compiler.graph import Node
 from compiler.target import Need
 from targets.coreml.lower.lowering import Lowering, Operands
 from targets.coreml.lower.movement import pairs
-from targets.coreml.lower.table import FLOAT, NUMBER, lowers, makes, op_need, since
+from targets.coreml.lower.table import FLOAT, NUMBER, lowers, op_need, since
 from targets.coreml.mil import Var
 
 
@@ -104,31 +100,6 @@ def transposed_conv(
 
 
 SPATIAL = op_need("one to three spatial axes", lambda op: 1 <= len(op.image) <= 3)
-
-
-def _filter_bytes(node: Node) -> int:
-    op = node.op
-    assert isinstance(op, ops.Col2Im)
-    return 4 * node.output.type.dims[1] * prod(op.block) ** 2
-
-
-@lowers(ops.Col2Im, needs=[FLOAT, SPATIAL, makes(_filter_bytes)])
-def _col2im(p: Lowering, node: Node, op: ops.Col2Im) -> None:
-    """The transposed convolution, a group for each channel, whose filters hold a single 1 each."""
-    (x,) = p.operands(node)
-    dims = node.output.type.dims
-    channels, taps, n = dims[1], int(np.prod(op.block)), len(op.image)
-    counts = [
-        (op.image[i] + op.pads[i] + op.pads[n + i] - (op.block[i] - 1) * op.dilations[i] - 1) // op.strides[i] + 1
-        for i in range(n)
-    ]
-    weight = np.tile(np.eye(taps).reshape(taps, 1, *op.block), (channels, *[1] * (n + 1)))
-    shaped = ops.ConvTranspose(
-        strides=op.strides, pads=op.pads, dilations=op.dilations, groups=channels, output_padding=(0,) * n
-    )
-    columns = p.reshape(x, (dims[0], channels * taps, *counts))
-    w = p.floats(weight, "blocks")
-    p.bind(node.output, transposed_conv(p, shaped, columns, w, None, op.pads, dims, node.output.name))
 
 
 @lowers(ops.Dense, needs=[NUMBER])

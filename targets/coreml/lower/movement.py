@@ -8,8 +8,9 @@ from compiler import ops
 from compiler.graph import Node
 from compiler.op import Op
 from compiler.target import Need
+from targets.coreml.dtypes import MAX_RANK
 from targets.coreml.lower.lowering import Lowering, Operands
-from targets.coreml.lower.table import MAX_RANK, lowers, makes
+from targets.coreml.lower.table import lowers, makes
 from targets.coreml.mil import Var
 
 

@@ -4,34 +4,21 @@ from __future__ import annotations
 
 from math import prod
 
-import numpy as np
-
 from compiler import ops
 from compiler.graph import Node
+from compiler.target import Need
 from targets.coreml.lower.linear import per_channel
 from targets.coreml.lower.lowering import Lowering
-from targets.coreml.lower.table import FLOAT, lowers, op_need
+from targets.coreml.lower.table import FLOAT, constant_operands, lowers, op_need
 from targets.coreml.mil import Var
 
+VOLUME = Need(text="a rank of 3 to 5", holds=lambda node: 3 <= node.output.type.rank <= 5, source="MIL batch_norm")
 
-@lowers(ops.BatchNorm, needs=[FLOAT])
+
+@lowers(ops.BatchNorm, needs=[FLOAT, VOLUME, constant_operands(1, 2, 3, 4)])
 def _batch_norm(p: Lowering, node: Node, op: ops.BatchNorm) -> None:
-    """`batch_norm` takes constants and ranks 3 to 5; else the scale and shift that it amounts to."""
     x, scale, bias, mean, variance = p.operands(node)
-    known = [v.data for v in node.inputs[1:] if v is not None and v.data is not None]
-    rank = len(x.shape)
-    if len(known) == 4 and 3 <= rank <= 5:
-        p.emit(node, "batch_norm", x=x, mean=mean, variance=variance, gamma=scale, beta=bias, epsilon=op.eps)
-        return
-    if len(known) == 4:
-        g, b, m, v = (np.asarray(c, np.float64) for c in known)
-        k = g / np.sqrt(v + op.eps)
-        factor, shift = p.floats(k), p.floats(b - m * k)
-    else:
-        factor = p.binary("mul", scale, p.like(variance, "rsqrt", epsilon=op.eps))
-        shift = p.binary("sub", bias, p.binary("mul", mean, factor))
-    y = p.binary("mul", x, per_channel(p, factor, rank))
-    p.emit(node, "add", x=y, y=per_channel(p, shift, rank))
+    p.emit(node, "batch_norm", x=x, mean=mean, variance=variance, gamma=scale, beta=bias, epsilon=op.eps)
 
 
 @lowers(ops.InstanceNorm, needs=[FLOAT])
@@ -80,28 +67,13 @@ def _rms_norm(p: Lowering, node: Node, op: ops.RmsNorm) -> None:
     p.emit(node, "mul", x=p.like(x, "mul", y=p.like(mean, "rsqrt", epsilon=op.eps)), y=scale)
 
 
-@lowers(ops.LocalResponseNorm, needs=[FLOAT])
+@lowers(
+    ops.LocalResponseNorm,
+    needs=[FLOAT, op_need("a window centred on its channel, of odd size", lambda op: op.size % 2 == 1)],
+)
 def _local_response_norm(p: Lowering, node: Node, op: ops.LocalResponseNorm) -> None:
-    """MIL's layer centres its window; with an even size ONNX's has one channel more after than before, so that the
-    mean of squares is a pool over the channels."""
     (x,) = p.operands(node)
-    if op.size % 2:
-        p.emit(node, "local_response_norm", x=x, size=op.size, alpha=op.alpha, beta=op.beta, k=op.bias)
-        return
-    rows = p.reshape(p.like(x, "square"), (x.shape[0], 1, x.shape[1], prod(x.shape[2:])))
-    before = (op.size - 1) // 2
-    mean = p.like(
-        rows,
-        "avg_pool",
-        kernel_sizes=[op.size, 1],
-        strides=[1, 1],
-        pad_type="custom",
-        pad=[before, op.size - 1 - before, 0, 0],
-        exclude_padding_from_average=False,
-        ceil_mode=False,
-    )
-    spread = p.like(p.like(p.reshape(mean, x.shape), "mul", y=op.alpha), "add", y=op.bias)
-    p.emit(node, "mul", x=x, y=p.like(spread, "pow", y=-op.beta))
+    p.emit(node, "local_response_norm", x=x, size=op.size, alpha=op.alpha, beta=op.beta, k=op.bias)
 
 
 @lowers(ops.LpNormalize, needs=[FLOAT, op_need("p of 1 or 2", lambda op: op.p in (1, 2))])

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from math import prod
-
 from compiler import ops
 from compiler.graph import Node
 from compiler.op import Op
 from compiler.ops.reduce import Reduce
-from compiler.tensor import BOOL, I32, I64
+from compiler.tensor import BOOL
 from targets.coreml.lower.lowering import Lowering, Operands
-from targets.coreml.lower.table import FLOATS, INTS, NUMBER, WITH_UNSIGNED, lowers, operand_types
+from targets.coreml.lower.table import FLOAT, FLOATS, INTS, NUMBER, WITH_UNSIGNED, lowers, operand_types
 from targets.coreml.mil import Var
 
 WHOLE: dict[type[Op], str] = {  # exact on integers
@@ -25,8 +23,6 @@ REAL: dict[type[Op], str] = {
     ops.ReduceLogSumExp: "reduce_log_sum_exp",
 }
 EXTREME: dict[type[Op], str] = {ops.ReduceMax: "reduce_max", ops.ReduceMin: "reduce_min"}
-
-WIDE = operand_types(*FLOATS, I32, I64)  # ONNX has these reductions of no narrower integers
 
 
 def _reduced(p: Lowering, node: Node, x: Var, kind: str) -> Var:
@@ -48,31 +44,9 @@ def _extreme(p: Lowering, node: Node, op: Reduce) -> None:
     p.bind(node.output, p.cast(y, x.dtype))
 
 
-@lowers(*REAL, needs=[WIDE])
+@lowers(*REAL, needs=[FLOAT])
 def _real(p: Lowering, node: Node, op: Reduce) -> None:
-    """Integers: the mean is their sum divided, the others are computed in fp32; both are cut towards zero."""
-    (x,) = p.operands(node)
-    if x.dtype != "int32":
-        p.bind(node.output, _reduced(p, node, x, REAL[type(op)]))
-    elif isinstance(op, ops.ReduceMean):
-        total = _reduced(p, node, x, "reduce_sum")
-        quotient = p.like(p.like(total, "abs"), "floor_div", y=prod(x.shape[a] for a in op.axes))
-        p.bind(node.output, p.binary("mul", quotient, p.like(total, "sign")))
-    elif isinstance(op, ops.ReduceL2):
-        squares = p.cast(_reduced(p, node, x, "reduce_sum_square"), "fp32")
-        p.finish(node, p.cast(p.like(squares, "sqrt"), "int32"))
-    else:
-        p.finish(node, p.cast(_reduced(p, node, p.cast(x, "fp32"), REAL[type(op)]), "int32"))
-
-
-@lowers(ops.ReduceLogSum, needs=[WIDE])
-def _log_sum(p: Lowering, node: Node, op: Reduce) -> None:
-    (x,) = p.operands(node)
-    total = _reduced(p, node, x, "reduce_sum")
-    if x.dtype == "int32":
-        p.finish(node, p.cast(p.like(p.cast(total, "fp32"), "log", epsilon=0.0), "int32"))
-    else:
-        p.emit(node, "log", x=total, epsilon=0.0)
+    p.bind(node.output, _reduced(p, node, p.operands(node)[0], REAL[type(op)]))
 
 
 @lowers(ops.ArgMax, ops.ArgMin, needs=[WITH_UNSIGNED])

@@ -14,14 +14,9 @@ REASONS: dict[type[Op], str] = {
     ops.Compress: _DYNAMIC.format("how many conditions hold is not", "use Where, or Gather with constant indices"),
     ops.Unique: _DYNAMIC.format("how many elements are distinct is not", "deduplicate after the model"),
     ops.NonMaxSuppression: _DYNAMIC.format("how many boxes remain is not", "suppress after the model"),
-    ops.Det: "an operation for determinants (write out the formula for small matrices)",
-    ops.DeformConv: "convolution at computed offsets (GridSample, then Conv)",
-    ops.RoiAlign: "average pooling of regions by ONNX's sampling points (Resize or GridSample with a fixed grid)",
-    ops.MaxRoiPool: "maximum pooling of computed regions (Slice with constant bounds, then MaxPool)",
-    ops.BitCast: "reading the bits of an element as another type (Cast converts the number)",
-    ops.BitwiseAnd: "bitwise operations (Mod and Div by powers of two pick out bits; And on booleans)",
-    ops.BitwiseOr: "bitwise operations (Mod and Div by powers of two pick out bits; Or on booleans)",
-    ops.BitwiseXor: "bitwise operations (Mod and Div by powers of two pick out bits; Xor on booleans)",
+    ops.BitCast: "reading the bits of floats (Cast converts the number)",
+    ops.Det: "an operation for determinants of more than 4 rows (compute them before the model)",
+    ops.RoiAlign: "as many points as a computed region has pixels (sampling_ratio over 0, or constant regions)",
 }
 
 

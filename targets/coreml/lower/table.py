@@ -12,13 +12,13 @@ from compiler.graph import Graph, Node, Value
 from compiler.op import Op
 from compiler.target import LoweringTable, Need
 from compiler.tensor import BF16, BOOL, F16, F32, F64, I8, I16, I32, I64, U8, U16, U32, U64, DType, TensorType
+from targets.coreml.dtypes import MAX_RANK
 from targets.coreml.lower.lowering import Lowering
 
 FLOATS = (F16, F32, F64, BF16)
 SIGNED = (I8, I16, I32, I64)
 NARROW = (I8, I16, U8, U16)  # integers that wrap around within int32
 INTS = (*SIGNED, U8, U16)  # integers whose arithmetic int32 does, wrapped where it must be
-MAX_RANK = 5
 SOURCE = "coremltools 9.0, type domains of the MIL operations"
 LIMITS = (-(2**31), 2**31 - 1)
 LARGEST_TENSOR = 16 << 30  # bytes

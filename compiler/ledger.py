@@ -88,11 +88,12 @@ class PassRecord:
 
 
 class Ledger:
-    """All entries in order, and one record for every pass that fired."""
+    """All entries in order, one record for every pass that fired, and what passes measured, by what it is."""
 
     def __init__(self) -> None:
         self.entries: list[Entry] = []
         self.passes: list[PassRecord] = []
+        self.measured: dict[str, dict[str, int]] = {}
 
     @property
     def applied(self) -> int:

@@ -92,21 +92,26 @@ class Fixpoint(Record):
 Step = Pass | Fixpoint
 PASSES: dict[str, type[Pass]] = {}
 PIPELINES: dict[str, tuple[Step, ...]] = {}
+LATER: dict[str, Callable[[], type[Pass]]] = {}  # passes that are loaded when somebody names them
+
+
+def pass_class(name: str) -> type[Pass] | None:
+    """The pass of a name, loaded if it was not yet; None if there is none."""
+    return LATER[name]() if name not in PASSES and name in LATER else PASSES.get(name)
 
 
 def replace_layer(
     graph: Graph, rule: str, old: Sequence[Value], new: Sequence[Value], added: Iterable[Node], observer: Observer
 ) -> Firing | None:
-    """Let `new` take the place of the results `old` of one layer, erase what nobody reads any more, and tell the
-    observer; for passes that are not rules. Returns None if the observer allows no further firing."""
+    """Let `new` take the place of the results `old` of one layer, or of several, erase what nobody reads any more, and
+    tell the observer; for passes that are not rules. Returns None if the observer allows no further firing."""
     if not observer.allow():
         return None
-    node = old[0].node
-    assert node is not None
+    nodes = dict.fromkeys(v.node for v in old if v.node is not None)
     readers = tuple(user for v in old for user in v.users)
     for a, b in zip(old, new, strict=True):
         graph.replace(a, b)
-    erased = tuple(graph.erase_unread([node]))
+    erased = tuple(graph.erase_unread(nodes))
     firing = Firing(rule, erased, tuple(added), tuple(old), tuple(new), readers)
     observer.fired(firing)
     return firing
@@ -137,16 +142,17 @@ def parse_pipeline(text: str) -> tuple[Step, ...]:
 def _step(name: str, options: str | None) -> tuple[Step, ...]:
     if name in PIPELINES and options is None:
         return PIPELINES[name]
-    if name in PIPELINES and name not in PASSES:
+    cls = pass_class(name)
+    if name in PIPELINES and cls is None:
         raise ParseError(f"{name!r} is a pipeline and takes no options: ({options})", hint=f"write {name}")
-    if name not in PASSES:
-        known = ", ".join(sorted([*PIPELINES, *PASSES]))
+    if cls is None:
+        known = ", ".join(sorted({*PIPELINES, *PASSES, *LATER}))
         raise ParseError(f"there is no pass or pipeline named {name!r}", hint=f"known: {known}")
     try:
         call = ast.parse(f"f({options or ''})", mode="eval").body
         assert isinstance(call, ast.Call) and not call.args and all(k.arg for k in call.keywords)
         values = {str(k.arg): ast.literal_eval(k.value) for k in call.keywords}
-        return (PASSES[name](**values),)
+        return (cls(**values),)
     except (SyntaxError, ValueError, AssertionError) as e:
         raise ParseError(
             f"cannot read the options of {name}: ({options})",

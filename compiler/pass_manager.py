@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from compiler.errors import PassError, UsageError
 from compiler.graph import Graph, Node
 from compiler.ledger import APPLIED, DECLINED, ROLLED_BACK, Entry, Ledger, PassRecord
-from compiler.pass_base import PASSES, ErrorClass, Fixpoint, Pass, Step, check_conditions, parse_pipeline
+from compiler.pass_base import LATER, PASSES, ErrorClass, Fixpoint, Pass, Step, check_conditions, parse_pipeline
 from compiler.rewrite import Firing
 from compiler.rewrite_check import RewriteChecker
 
@@ -32,10 +32,11 @@ class PassManager:
 
     def __init__(self, steps: str | Sequence[Step], *, skip: Sequence[str] = ()) -> None:
         self.steps = parse_pipeline(steps) if isinstance(steps, str) else tuple(steps)
-        unknown = [name for name in skip if name not in PASSES]
+        known = {*PASSES, *LATER}
+        unknown = [name for name in skip if name not in known]
         if unknown:
             raise UsageError(
-                f"there is no pass named {', '.join(map(repr, unknown))}", hint=f"known: {', '.join(sorted(PASSES))}"
+                f"there is no pass named {', '.join(map(repr, unknown))}", hint=f"known: {', '.join(sorted(known))}"
             )
         self.skip = frozenset(skip)
 
@@ -68,7 +69,7 @@ class PassManager:
 
 
 class _Run:
-    """One execution of a pipeline; also the Observer of its passes."""
+    """One execution of a pipeline; also the Observer of its passes, and their Meter."""
 
     def __init__(
         self,
@@ -100,6 +101,7 @@ class _Run:
             checker.start(graph)
             self._start = {c.name: c.psnr_db for c in checker.outputs(graph)}
         self._declined: set[tuple[str, int]] = set()
+        self._measured: set[str] = set()  # by the pass that runs
 
     def steps(self, steps: Sequence[Step]) -> int:
         """Run steps in order; returns the number of rewrites in force."""
@@ -122,7 +124,7 @@ class _Run:
         check_conditions(p.requires, self.graph, name, "requires")
         snapshot = self.graph.clone() if self.checker is not None else None
         first = len(self.ledger.entries)
-        self._pass, self._broken = p, None
+        self._pass, self._broken, self._measured = p, None, set()
         started = time.perf_counter()
         fired = p.run(self.graph, self)
         self._forget()
@@ -174,6 +176,8 @@ class _Run:
         for entry in self.ledger.entries[first:]:
             if entry.status == APPLIED:
                 entry.status = ROLLED_BACK
+        for what in self._measured:
+            del self.ledger.measured[what]
         assert self.checker is not None
         self.checker.start(snapshot)
 
@@ -213,3 +217,8 @@ class _Run:
         entry = Entry(self._pass, rule, DECLINED, (node,), ())
         entry.reason = reason
         self.ledger.entries.append(entry)
+
+    def measured(self, what: str, numbers: Mapping[str, int]) -> None:
+        """Note what a pass counted."""
+        self._measured.add(what)
+        self.ledger.measured[what] = dict(numbers)

@@ -48,6 +48,7 @@ class Report:
         self.before = Measure(0, 0, 0, 0, {})
         self.after = self.before
         self.ledger = Ledger()
+        self.emitted: tuple[int, int] | None = None  # transposes of the artifact, and the bytes that they move
         self.stages: dict[str, float] = {}
         self.verification: list[Comparison] | None = None
         self.tolerance_db = 0.0
@@ -69,13 +70,23 @@ class Report:
         return all(c.psnr_db >= self.tolerance_db for c in self.verification or ())
 
     @property
+    def transposes(self) -> dict[str, int] | None:
+        """Transposes of the model as it was read (in) and of the artifact (out), the bytes that these move, and what
+        no choice of layouts goes below; None if no pass chose."""
+        chosen = self.ledger.measured.get("transposes")
+        if chosen is None:
+            return None
+        found = {} if self.emitted is None else dict(zip(("out", "bytes_moved"), self.emitted, strict=True))
+        return {"in": self.before.ops.get("transpose", 0), **chosen, **found}
+
+    @property
     def failure(self) -> CompileError | None:
         """What to say of a verification that did not pass; None if it did."""
         if self.passed:
             return None
         c = min(self.verification or (), key=lambda c: c.psnr_db)
         found = f"output {c.name!r} is {c.psnr_db:.1f} dB from ONNX Runtime (max-abs {c.max_abs:.3g})"
-        rounded = (self.target, self.precision) == ("ane", "fp16")
+        rounded = self.precision == "fp16"
         return VerificationError(
             f"verification failed: {found}, {self.tolerance_db:.0f} dB are required",
             where="; ".join(map(str, self.losses[:2])) or None,
@@ -95,6 +106,7 @@ class Report:
             "stages": [{"name": name, "seconds": round(s, 4)} for name, s in self.stages.items()],
             "before": self.before._asdict(),
             "after": self.after._asdict(),
+            "transposes": self.transposes,
             "passes": [p.as_json() for p in self.ledger.passes],
             "ledger": self.ledger.as_json(),
             "verification": verification,

@@ -39,7 +39,7 @@ def summary(report: Report) -> str:
         for note in report.notes:
             console.print(f"note: {note}", markup=False)
         console.print(_table(report))
-        for line in _ledger_lines(report):
+        for line in (*_transposes(report), *_ledger_lines(report)):
             console.print(line, markup=False)
         for loss in report.losses:
             console.print(f"accuracy is lost by {_plain(str(loss))}", markup=False)
@@ -57,6 +57,14 @@ def _ledger_lines(report: Report) -> Iterator[str]:
     if declined:
         noun = "rewrite was" if declined == 1 else "rewrites were"
         yield f"{declined} {noun} declined; --json gives the reasons"
+
+
+def _transposes(report: Report) -> Iterator[str]:
+    found = report.transposes
+    if found is not None:
+        count = f"{found['in']} in, {found['out']} out (lower bound {found['lower_bound']})"
+        moved = f"{found['bytes_moved']:,} bytes moved (lower bound {found['lower_bound_bytes']:,})"
+        yield f"transposes: {count}, {moved}"
 
 
 def _table(report: Report) -> Table:

@@ -45,11 +45,13 @@ def results_of(node: Node, operands: list[Array | None]) -> list[Array] | None:
 
 
 def readers_of(node: Node) -> Iterator[Node]:
-    """The layers that read the results of a layer, also those behind a reshape or transpose, which make no copy."""
-    for user in (user for v in node.outputs for user in v.users):
+    """The layers that read the results of a layer, also those behind reshapes and transposes, which make no copy."""
+    users = [user for v in node.outputs for user in v.users]
+    while users:
+        user = users.pop()
         yield user
         if type(user.op) in (Reshape, Transpose):
-            yield from user.output.users
+            users.extend(user.output.users)
 
 
 def equal_constants(graph: Graph) -> Iterator[tuple[Value, Value]]:

@@ -2,29 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from compiler.graph import Graph, Node, Value
-from compiler.ops.layout import ConvertLayout, Order, in_order, logical, moves, physical_shape
+from compiler.ops.layout import ConvertLayout, Order, in_memory, in_order, logical, moves, order_of, physical_shape
 from compiler.ops.shape import Reshape, Transpose
 from compiler.record import Record
 from passes._layout_axes import Orders
-from passes._layout_cut import Cut
-from passes._layout_problem import ANY_ORDER, BYTE, Problem
+from passes._layout_frames import Demands
+from passes._layout_problem import ANY_ORDER, BYTE, MOVEMENT, Problem
 
 Reader = tuple[Node | None, int]  # a layer and its operand, or None and an output of the graph
 
 
 class LayoutReport(Record):
-    """Transposes that move bytes before and after, the bytes they move, and what no choice of orders goes below."""
+    """Transposes that move bytes before and after, and the bytes they move.
+
+    least    bytes that no choice of orders goes below
+    fewest   transposes that no choice which moves `least` bytes goes below
+    """
 
     before: int
     after: int
     moved: int
     least: int
+    fewest: int
+
+    def numbers(self) -> dict[str, int]:
+        """What is left, and its bound, for reports."""
+        return {
+            "out": self.after,
+            "lower_bound": self.fewest,
+            "bytes_moved": self.moved,
+            "lower_bound_bytes": self.least,
+        }
 
     def __str__(self) -> str:
-        return f"{self.before} transposes became {self.after}, moving {self.moved} bytes (at least {self.least})"
+        bound = f"at least {self.fewest}, {self.least} bytes"
+        return f"{self.before} transposes became {self.after}, moving {self.moved} bytes ({bound})"
 
 
 def physical_perm(node: Node) -> Order:
@@ -44,9 +59,17 @@ def is_free(node: Node) -> bool:
     return moved == sorted(moved)
 
 
-def movements(graph: Graph) -> list[Node]:
+def movements(graph: Graph, demands: Demands) -> list[Node]:
     """The transposes and convert_layouts that move bytes."""
-    return [node for node in graph.of(Transpose, ConvertLayout) if not is_free(node)]
+    return [n for n in graph.of(Transpose, ConvertLayout) if not is_free(n) and not _is_flattened(n, demands)]
+
+
+def _is_flattened(node: Node, demands: Demands) -> bool:
+    """Whether all that read the result of a convert_layout are layers that take its operand as it lies."""
+    x, y = node.inputs[0], node.outputs[0]
+    assert x is not None
+    plain = isinstance(node.op, ConvertLayout) and y.type.layout is None and order_of(x.type)[0] == 0
+    return plain and not y.n_out and all(demands.flattens(user) for user in y.users)
 
 
 def outline(graph: Graph) -> list[object]:
@@ -73,29 +96,23 @@ def strip(graph: Graph) -> list[Node]:
     return gone
 
 
-def write(graph: Graph, problem: Problem, cut: Cut) -> tuple[list[Node], LayoutReport]:
+def write(graph: Graph, plan: Plan, bound: int) -> tuple[list[Node], LayoutReport]:
     """Annotate every value with the order chosen for it, and convert it where a reader needs another; returns the
-    layers added."""
-    before = len(movements(graph))
-    plan = _Plan(graph, problem, cut.labels)
-    added = []
+    layers added. `bound` is a cost that no plan for the same orders goes below."""
+    demands = plan.frames.demands
+    before = len(movements(graph, demands))
+    added: list[Node] = []
     for v, groups in plan.needs.items():
         if v.data is not None:
             _permute(graph, plan, v, groups)
             continue
-        if _gives_any(v, groups):
-            plan.orders[v] = next(iter(groups))
-            continue
-        for order, readers in groups.items():
-            first = readers[0][0]
-            if len(readers) > 1 or first is None or not isinstance(first.op, Transpose):
-                added.append(_convert(graph, plan, v, order, readers))
+        added += _conversions(graph, plan, v, groups)
     for v, order in plan.orders.items():
         v.type = in_order(v.type, order)
-    after = movements(graph)
+    after = movements(graph, demands)
     moved = sum(node.outputs[0].type.nbytes for node in after)
-    least = (cut.bound + problem.constant) // BYTE
-    return added, LayoutReport(before=before, after=len(after), moved=moved, least=least)
+    least, rest = divmod(bound, BYTE)
+    return added, LayoutReport(before=before, after=len(after), moved=moved, least=least, fewest=rest // MOVEMENT)
 
 
 def _gives_any(v: Value, groups: Mapping[Order, Sequence[Reader]]) -> bool:
@@ -105,7 +122,7 @@ def _gives_any(v: Value, groups: Mapping[Order, Sequence[Reader]]) -> bool:
     return v.node is not None and isinstance(v.node.op, Transpose) and len(groups) == 1 and readers == everyone
 
 
-class _Plan:
+class Plan:
     """Labels as orders.
 
     orders  of every value
@@ -132,6 +149,19 @@ class _Plan:
                     self._operands(node, orders, tolerant)
             if not tolerant:
                 self._outputs(graph, [None if end is None else label(end) for end in problem.outputs])
+        for v, groups in self.needs.items():
+            if _gives_any(v, groups):
+                self.orders[v] = next(iter(groups))
+                groups.clear()
+
+    def earliest(self, readers: Sequence[Reader]) -> int:
+        """The place of the first layer among readers; behind all layers if there is none."""
+        return min((self.place[node] for node, _ in readers if node is not None), default=len(self.place))
+
+    def first(self, readers: Sequence[Reader]) -> Node | None:
+        """The first layer among readers."""
+        at = self.earliest(readers)
+        return next((node for node, _ in readers if node is not None and self.place[node] == at), None)
 
     def _operands(self, node: Node, orders: Orders, tolerant: bool) -> None:
         for i, (v, need) in enumerate(zip(node.inputs, orders.operands, strict=True)):
@@ -156,9 +186,27 @@ class _Plan:
         self.needs.setdefault(v, groups).setdefault(order, []).append(reader)
 
 
-def _convert(graph: Graph, plan: _Plan, v: Value, order: Order, readers: Sequence[Reader]) -> Node:
+def _conversions(graph: Graph, plan: Plan, v: Value, groups: Mapping[Order, Sequence[Reader]]) -> Iterator[Node]:
+    """A convert_layout for each order that readers need but for those of one transpose, which moves what it reads
+    anyhow; of orders that put the elements at the same places, all but the first from the first."""
+    moved: dict[Order, Value] = {}
+    for order, readers in sorted(groups.items(), key=lambda group: plan.earliest(group[1])):
+        if is_converted(readers):
+            places = in_memory(v.type.shape, order)
+            converted = _convert(graph, plan, moved.get(places, v), order, readers)
+            moved.setdefault(places, converted.output)
+            yield converted
+
+
+def is_converted(readers: Sequence[Reader]) -> bool:
+    """Whether a value is converted for the readers of one order; a transpose alone moves what it reads anyhow."""
+    node = readers[0][0]
+    return len(readers) > 1 or node is None or not isinstance(node.op, Transpose)
+
+
+def _convert(graph: Graph, plan: Plan, v: Value, order: Order, readers: Sequence[Reader]) -> Node:
     """A convert_layout before the first of its readers."""
-    first = min((node for node, _ in readers if node is not None), key=plan.place.__getitem__, default=None)
+    first = plan.first(readers)
     source = v.node or first
     origin = source.origin if source is not None else frozenset[str]()
     (converted,) = graph.add(ConvertLayout(order=order), v, before=first, origin=origin, names=[v.name])
@@ -168,7 +216,7 @@ def _convert(graph: Graph, plan: _Plan, v: Value, order: Order, readers: Sequenc
     return converted.node
 
 
-def _permute(graph: Graph, plan: _Plan, v: Value, groups: Mapping[Order, Sequence[Reader]]) -> None:
+def _permute(graph: Graph, plan: Plan, v: Value, groups: Mapping[Order, Sequence[Reader]]) -> None:
     """Constants cost nothing: a constant takes the order of its first readers, others read the same data as another."""
     for at, (order, readers) in enumerate(groups.items()):
         assert v.data is not None

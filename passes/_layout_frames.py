@@ -8,7 +8,9 @@ through transposes, reshapes and layers that compute the same in any order.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from copy import copy
+from math import prod
 from typing import NamedTuple
 
 from compiler.graph import Graph, Node, Value
@@ -22,6 +24,7 @@ CHANNELS_LAST = (
     *("local_response_norm", "lp_pool", "max_pool", "resize", "space_to_depth"),
 )
 TRAILING = ("hardmax", "log_softmax", "lp_normalize", "softmax", "topk")
+DENSE = ("dense", "matmul")
 
 Pair = tuple[Order, Order]  # the order by label
 
@@ -32,11 +35,14 @@ class Demands(NamedTuple):
     channels_last   first operand and results channels-last
     trailing        first operand and results with the operation's axis innermost
     logical         all operands and results in logical order
+    dense           products with a matrix, which a target lets read flattened images as they lie if it is constant,
+                    with its rows reordered
     """
 
     channels_last: frozenset[str]
     trailing: frozenset[str]
     logical: frozenset[str]
+    dense: frozenset[str]
 
     def order(self, node: Node) -> Order | None:
         """The only order for the first operand and the results of a layer, if it is not the logical one."""
@@ -51,6 +57,18 @@ class Demands(NamedTuple):
             moved = (*(i for i in range(rank) if i != axis), axis)
             return moved if moved != logical(rank) else None
         return None
+
+    def flattens(self, node: Node) -> bool:
+        """Whether a layer flattens images for products with constant matrices alone, and nothing else reads it."""
+        x, y = node.inputs[0] if node.inputs else None, node.outputs[0]
+        if not isinstance(node.op, Reshape) or x is None or not x.type.is_static or x.type.rank < 2 or y.n_out:
+            return False
+        dims = x.type.dims
+        return y.type.shape == (dims[0], prod(dims[1:])) and all(self._reorders(user, y) for user in y.users)
+
+    def _reorders(self, node: Node, x: Value) -> bool:
+        matrix = node.inputs[1] if node.op.name in self.dense else None
+        return matrix is not None and matrix.data is not None and matrix.type.rank == 2 and node.inputs[0] is x
 
 
 class Frames:
@@ -93,6 +111,28 @@ class Frames:
     def is_settled(self, v: Value) -> bool:
         """Whether both labels put the elements of a value at the same places."""
         return self.same(v, *self.pair(v))
+
+    def instead(self, orders: Mapping[Value, Order]) -> Frames:
+        """The same with other orders beside the logical one: for these values, and as far as they pass from there
+        without meeting what a layer demands, inputs or outputs."""
+        twin = copy(self)
+        twin.pairs = dict(self.pairs)
+        queue = deque((v, (logical(v.type.rank), order)) for v, order in orders.items())
+        seen: set[Value] = set()
+        while queue:
+            v, pair = queue.popleft()
+            if v in seen or v.node is None or v.n_out or self.same(v, pair[1], self.pair(v)[1]) or self._is_held(v):
+                continue
+            seen.add(v)
+            twin.pairs[v] = pair
+            for node in (v.node, *v.users):
+                queue.extend(twin._through(node, v))
+        return twin
+
+    def _is_held(self, v: Value) -> bool:
+        """Whether the layer that computes a value, or one that reads it first, demands an order of it."""
+        demands = [self.demands.order(user) for user in v.users if user.inputs[0] is v]
+        return any(order is not None for order in (v.node and self.demands.order(v.node), *demands))
 
     def _demanded(self, nodes: Iterable[Node]) -> Iterator[tuple[Value, Pair]]:
         """Pairs for what is read and computed in a demanded order."""

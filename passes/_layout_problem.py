@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 from compiler.graph import Graph, Node, Value
@@ -11,9 +10,9 @@ from compiler.ops.layout import Order, in_memory, logical
 from compiler.ops.shape import Reshape, ShapeOf, SizeOf, Transpose
 from passes._layout_axes import Orders, axes_of, orders_through, reshaped
 from passes._layout_cut import FIXED, Cut, Net, minimum_cut
-from passes._layout_frames import Demands, Frames, before
+from passes._layout_frames import Frames, before
 
-BYTE = 1 << 24  # the cost of a byte in layers: fewer bytes first, then fewer layers
+LAYER, MOVEMENT, BYTE = 1, 1 << 20, 1 << 40  # fewest bytes first, then fewest movements, then fewest layers
 ANY_ORDER: tuple[type[Op], ...] = (Transpose, Reshape, ShapeOf, SizeOf)  # read what lies in any order
 
 
@@ -34,9 +33,9 @@ class Problem:
     constant  the cost that every choice has
     """
 
-    def __init__(self, graph: Graph, demands: Demands, inputs: str, outputs: str) -> None:
-        self.frames = Frames(graph, demands)
-        self.demands = demands
+    def __init__(self, graph: Graph, frames: Frames, inputs: str, outputs: str) -> None:
+        self.frames = frames
+        self.demands = frames.demands
         self.count = 0
         self.inputs = {v: self._boundary(v, inputs) for v in graph.inputs}
         self.choices = {node: self._choice(node) for node in graph.nodes}
@@ -48,7 +47,7 @@ class Problem:
             if end is not None:
                 self._ends.setdefault(v, set()).add(end)
         for node, choice in self.choices.items():
-            if not choice.absorbed:
+            if isinstance(node.op, Transpose):
                 self._movement(node, choice)
         for v in (*graph.inputs, *(v for node in self.choices for v in node.outputs)):
             self._conversions(v)
@@ -186,45 +185,62 @@ class Problem:
         return None if label is None else FIXED[label]
 
     def _movement(self, node: Node, choice: Choice) -> None:
-        """The cost of a transpose that at most one pair of labels makes free."""
+        """The cost of a transpose that not each label makes free."""
         f, x, y = self.frames, node.inputs[0], node.outputs[0]
         assert x is not None and isinstance(node.op, Transpose)
-        needs = [before(node.op.perm, order) for order in f.pair(y)]
-        free = [(a, b) for a in (0, 1) for b in (0, 1) if f.same(x, f.pair(x)[a], needs[b])]
-        made, weight = self._made(x), BYTE * x.type.nbytes
+        readers, strange = self._demands(y)
+        only = len(strange) == 1 and not readers
+        if x.data is not None or (choice.absorbed and not only):
+            return
+        made, lies, weight = self._made(x), f.pair(x), _moving(x)
+        if made is None or made < 0:
+            lies = (self._order(x),) * 2
+        gives = (*strange, *strange) if only else f.pair(y)
+        free = [(a, b) for a in (0, 1) for b in (0, 1) if f.same(x, lies[a], before(node.op.perm, gives[b]))]
         matching = [a for a, b in free if a == b]
         if not free:
             self.constant += weight
-        elif made is not None and len(matching) == 1:
+        elif len(matching) == 1:
             members = [FIXED[matching[0]]]
-            members += [] if f.is_settled(x) else [made]
-            members += [] if f.is_settled(y) else [choice.variable]
+            members += [] if made is None or made < 0 or f.is_settled(x) else [made]
+            members += [] if only or f.is_settled(y) else [choice.variable]
             self.nets.append(Net(weight, tuple(members)))
 
-    def _conversions(self, v: Value) -> None:
-        """The cost of a value that is read in another order than it is computed in: once, not for each reader."""
-        f = self.frames
-        made, readers = self._made(v), set(self._ends.get(v, ()))
-        strange: set[Order] = set()
+    def _order(self, v: Value) -> Order:
+        """The order of a value that is computed in one only."""
+        if v.node is None:
+            return self.frames.pair(v)[FIXED.index(self.inputs[v])]
+        return self.choices[v.node].orders[0].results[v.index]
+
+    def _demands(self, v: Value) -> tuple[set[int], set[Order]]:
+        """The variables and labels that say in which order a value is read, and the orders not of its pair."""
+        readers, strange = set(self._ends.get(v, ())), set[Order]()
         for node in v.users:
             for i, u in enumerate(node.inputs):
                 if u is v:
                     readers |= self._reads(node, i, v, strange)
+        return readers, strange
+
+    def _conversions(self, v: Value) -> None:
+        """The cost of a value that is read in another order than it is computed in: once, not for each reader."""
+        f, made = self.frames, self._made(v)
+        readers, strange = self._demands(v)
         converts = not all(isinstance(node.op, Transpose) for node in v.users) or len(v.users) + v.n_out > 1
-        weight = converts + (0 if f.is_settled(v) else BYTE * v.type.nbytes)  # one transpose reads it as it lies
-        if v.node is None or not isinstance(v.node.op, Transpose):  # which gives any order
-            self.constant += (BYTE * v.type.nbytes + 1) * len(strange)
+        weight = converts * LAYER + (0 if f.is_settled(v) else _moving(v))  # one transpose reads it as it lies
+        if readers or len(strange) != 1 or v.node is None or not isinstance(v.node.op, Transpose):
+            self.constant += (_moving(v) + LAYER) * len(strange)  # a transpose gives one other order
         if made is not None:
             self.nets.append(Net(weight, (made, *sorted(readers))))
+        elif readers and f.is_settled(v):
+            self.constant += _moving(v) + LAYER
         elif readers:
-            sides: Sequence[int] = FIXED[:1] if f.is_settled(v) else FIXED
-            self.nets.extend(Net(BYTE * v.type.nbytes + 1, (side, *sorted(readers))) for side in sides)
+            self.nets.extend(Net(_moving(v) + LAYER, (side, *sorted(readers))) for side in FIXED)
 
     def _reads(self, node: Node, i: int, v: Value, strange: set[Order]) -> set[int]:
         """The variable or label that says in which order a layer reads a value; orders not of its pair are noted."""
         f, choice = self.frames, self.choices[node]
         first, second = (orders.operands[i] for orders in choice.orders)
-        if first is None or (isinstance(node.op, ANY_ORDER) and f.is_settled(v)):
+        if first is None or self._flattens(node, v) or (isinstance(node.op, ANY_ORDER) and f.is_settled(v)):
             return set()
         labels = f.label(v, first), f.label(v, second)
         if labels == (0, 1):
@@ -233,3 +249,11 @@ class Problem:
             return {FIXED[labels[0]]}
         strange.add(in_memory(v.type.shape, first))
         return set()
+
+    def _flattens(self, node: Node, v: Value) -> bool:
+        """Whether a layer may read a value, of which no order moves the first axis, as it lies."""
+        return all(order[:1] == (0,) for order in self.frames.pair(v)) and self.demands.flattens(node)
+
+
+def _moving(v: Value) -> int:
+    return BYTE * v.type.nbytes + MOVEMENT

@@ -1,8 +1,11 @@
-"""ChooseLayout: the cut against brute force, the orders against a machine that has only memory, real networks."""
+"""ChooseLayout: choices against brute force, orders against a machine that has only memory, real networks."""
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
+from functools import partial
 from itertools import product
 
 import numpy as np
@@ -10,20 +13,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import passes  # noqa: F401  # registers the pipelines
 from compiler.errors import UsageError
 from compiler.evaluate import evaluate
 from compiler.graph import Graph
 from compiler.onnx_import import import_model
 from compiler.ops import Add, Concat, ConvertLayout, Identity, MatMul, Relu, Reshape, Softmax, Transpose
-from compiler.ops.layout import aligned_shape, channels_last, in_order, moves, order_of, physical_axis, physical_shape
+from compiler.ops.layout import channels_last, in_order, order_of
 from compiler.pass_manager import PassManager
 from compiler.tensor import F32, Layout, TensorType
-from passes._layout_apply import write
-from passes._layout_axes import reshaped
-from passes._layout_cut import FIXED, Cut, Net, minimum_cut
-from passes._layout_frames import CHANNELS_LAST, TRAILING, Demands
+from passes import _layout_problem
+from passes._layout_apply import Plan, movements, write
+from passes._layout_cut import minimum_cut
+from passes._layout_frames import CHANNELS_LAST, DENSE, TRAILING, Demands, Frames
 from passes._layout_problem import Problem
+from passes._layout_search import cheapest, moved
 from passes.choose_layout import ChooseLayout, is_free, physical_perm
 from tests.harness import check, run_pass
 from tests.passes.layouts import conv, images, run_in_memory
@@ -33,65 +36,69 @@ from tests.timing import assert_linear
 
 NHWC = channels_last(4)
 IO = st.sampled_from(["keep", "nhwc", "free"])
-DEMANDS = Demands(frozenset(CHANNELS_LAST), frozenset(TRAILING), frozenset())
-
-
-def cost_of(nets: list[Net], labels: tuple[int, ...]) -> int:
-    """What labels cost, from the definition."""
-    ends = [[labels[v] if v >= 0 else FIXED.index(v) for v in net.members] for net in nets]
-    return sum(net.weight for net, end in zip(nets, ends, strict=True) if len(set(end)) == 2)
-
-
-@st.composite
-def nets(draw: st.DrawFn) -> tuple[int, list[Net]]:
-    count = draw(st.integers(1, 8))
-    member = st.integers(-2, count - 1)
-    net = st.builds(Net, st.integers(0, 9), st.lists(member, min_size=1, max_size=4).map(tuple))
-    return count, draw(st.lists(net, max_size=14))
-
-
-@settings(max_examples=400)
-@given(problem=nets())
-def test_the_cut_is_the_least_of_all_labellings(problem: tuple[int, list[Net]]) -> None:
-    count, given_nets = problem
-    cut = minimum_cut(count, given_nets)
-    least = min(cost_of(given_nets, labels) for labels in product((0, 1), repeat=count))
-    assert (cost_of(given_nets, tuple(cut.labels)), cut.cost, cut.bound) == (least, least, least)
-
-
-@settings(max_examples=300)
-@given(problem=nets(), limit=st.integers(1, 4))
-def test_windows_never_claim_too_much(problem: tuple[int, list[Net]], limit: int) -> None:
-    count, given_nets = problem
-    cut = minimum_cut(count, given_nets, limit)
-    least = min(cost_of(given_nets, labels) for labels in product((0, 1), repeat=count))
-    assert cost_of(given_nets, tuple(cut.labels)) == cut.cost
-    assert cut.bound <= least <= cut.cost
-
-
-def test_a_large_region_is_cut_in_windows_at_its_weakest_places() -> None:
-    chain = [Net(1 if i % 10 == 0 else 5, (i, i + 1)) for i in range(99)]
-    ends = [Net(100, (FIXED[0], 0)), Net(100, (FIXED[1], 99))]
-    whole, parts = minimum_cut(100, [*chain, *ends]), minimum_cut(100, [*chain, *ends], 30)
-    assert whole.cost == whole.bound == 1
-    assert parts.cost == 1 and parts.bound == 0
+DEMANDS = Demands(frozenset(CHANNELS_LAST), frozenset(TRAILING), frozenset(), frozenset(DENSE))
 
 
 @settings(max_examples=150)
 @given(seed=seeds(), layers=st.integers(1, 14), inputs=IO, outputs=IO)
 def test_no_labelling_moves_fewer_bytes(seed: int, layers: int, inputs: str, outputs: str) -> None:
     graph = images(np.random.default_rng(seed), layers)
-    problem = Problem(graph, DEMANDS, inputs, outputs)
-    chosen = ChooseLayout(inputs=inputs, outputs=outputs).report(graph)
+    problem = Problem(graph, Frames(graph, DEMANDS), inputs, outputs)
+    cut = problem.solve()
     if problem.count > 9:
         return
-    moved = []
-    for labels in product((0, 1), repeat=problem.count):
+    costs = []
+    for labels in [tuple(cut.labels), *product((0, 1), repeat=problem.count)]:
         twin = graph.clone()
-        problem = Problem(twin, DEMANDS, inputs, outputs)
-        moved.append(write(twin, problem, Cut(list(labels), 0, 0))[1].moved)
-    assert chosen.moved == min(moved)
-    assert chosen.least <= chosen.moved
+        own = Problem(twin, Frames(twin, DEMANDS), inputs, outputs)
+        report = write(twin, Plan(twin, own, labels), cut.bound + problem.constant)[1]
+        costs.append((report.moved, report.after))
+        assert (report.least, report.fewest) <= costs[-1]
+    assert costs[0] == min(costs)
+    chosen = ChooseLayout(inputs=inputs, outputs=outputs).report(graph)
+    assert (chosen.least, chosen.fewest) <= (chosen.moved, chosen.after) <= costs[0]
+
+
+@settings(max_examples=150)
+@given(seed=seeds(), layers=st.integers(1, 25), inputs=IO, outputs=IO)
+def test_the_report_counts_what_the_graph_holds(seed: int, layers: int, inputs: str, outputs: str) -> None:
+    graph = images(np.random.default_rng(seed), layers)
+    plan, _ = cheapest(graph, DEMANDS, inputs, outputs)
+    planned = moved(graph, plan)
+    choose = ChooseLayout(inputs=inputs, outputs=outputs)
+    report = choose.report(graph)
+    run_pass(choose, graph)
+    movers = movements(graph, DEMANDS)
+    for convert in graph.of(ConvertLayout):
+        assert convert.inputs[0] is not None and order_of(convert.inputs[0].type) != order_of(convert.output.type)
+    assert planned == (report.moved, report.after) == (sum(n.output.type.nbytes for n in movers), len(movers))
+
+
+def test_the_bound_is_met_nearly_always() -> None:
+    """On random graphs; a model of the costs that says too little is a bound that says nothing."""
+    met = 0
+    for seed in range(400):
+        rng = np.random.default_rng(seed)
+        r = ChooseLayout(inputs="nhwc", outputs="nhwc").report(images(rng, int(rng.integers(1, 15))))
+        met += (r.moved, r.after) == (r.least, r.fewest)
+    assert met >= 398
+
+
+@settings(max_examples=100)
+@given(seed=seeds(), layers=st.integers(5, 25), limit=st.integers(1, 4))
+def test_graphs_cut_in_windows_compute_the_same(seed: int, layers: int, limit: int) -> None:
+    rng = np.random.default_rng(seed)
+    graph = images(rng, layers)
+    arrays = {name: np.round(a * 4) for name, a in random_inputs(rng, graph).items()}
+    expected = evaluate(graph, arrays)
+    whole = ChooseLayout().report(graph)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_layout_problem, "minimum_cut", partial(minimum_cut, limit=limit))
+        report = ChooseLayout().report(graph)
+        run_pass(ChooseLayout(), graph)
+    assert report.least <= whole.moved and report.least <= report.moved
+    for name, a in run_in_memory(graph, arrays).items():
+        np.testing.assert_allclose(a, expected[name], rtol=1e-4, atol=1e-4, err_msg=name)
 
 
 @settings(max_examples=200)
@@ -133,6 +140,7 @@ def imported(name: str) -> Graph:
         ("fastestdet", 15, 0),
         ("basic_pitch", 21, 0),
         ("vit_fashion_b1", 9, 8),
+        ("gtcrn_simple", 10, 26),
     ],
 )
 def test_real_networks(name: str, before: int, after: int) -> None:
@@ -140,7 +148,7 @@ def test_real_networks(name: str, before: int, after: int) -> None:
     choose = ChooseLayout(inputs="nhwc", outputs="nhwc")
     report = choose.report(graph)
     assert (report.before, report.after) == (before, after)
-    assert report.moved == report.least
+    assert (report.moved, report.after) == (report.least, report.fewest)
     assert run_pass(choose, graph) == 1
     movers = [n for n in graph.of(Transpose, ConvertLayout) if not is_free(n)]
     assert len(movers) == after and sum(n.output.type.nbytes for n in movers) == report.moved
@@ -174,6 +182,77 @@ def test_the_smaller_side_of_a_layer_is_converted() -> None:
     run_pass(ChooseLayout(inputs="nhwc"), graph)
     (convert,) = graph.of(ConvertLayout)
     assert convert.inputs[0] is y and wide.type.layout is None
+
+
+def test_a_flattened_image_is_read_as_it_lies() -> None:
+    """By products with constant matrices, whose rows a target reorders; the graph says in which order they are."""
+    graph = Graph()
+    y = conv(graph, graph.add_input(TensorType(F32, (2, 3, 4, 5)), "x"), 6)
+    (flat,) = graph.add(Reshape(shape=(2, 120)), y)
+    (m,) = graph.add(MatMul(), flat, graph.const(np.ones((120, 2), np.float32)))
+    graph.set_outputs([m], ["m"])
+    report = ChooseLayout(inputs="nhwc").report(graph)
+    assert (report.after, report.moved, report.fewest, report.least) == (0, 0, 0, 0)
+    strict = ChooseLayout(inputs="nhwc", dense=()).report(graph)
+    assert (strict.after, strict.moved, strict.fewest, strict.least) == (1, 960, 1, 960)
+    run_pass(ChooseLayout(inputs="nhwc"), graph)
+    (convert,) = graph.of(ConvertLayout)
+    assert convert.output.type.layout is None and flat.node is not None and flat.node.inputs[0] is convert.output
+    graph.set_outputs([m, flat], ["m", "flat"])
+    assert ChooseLayout(inputs="nhwc").report(graph).after == 1
+
+
+def test_orders_that_put_the_elements_at_the_same_places_are_converted_once() -> None:
+    """softmax over the batch of one wants it innermost, which is where it lies."""
+    graph = Graph()
+    y = conv(graph, graph.add_input(TensorType(F32, (1, 3, 4, 5)), "x"), 6)
+    (m,) = graph.add(MatMul(), y, graph.const(np.ones((5, 2), np.float32)))
+    (s,) = graph.add(Softmax(axis=0), y)
+    graph.set_outputs([s, m], ["s", "m"])
+    report = ChooseLayout(inputs="nhwc").report(graph)
+    assert (report.after, report.moved, report.fewest, report.least) == (1, 480, 1, 480)
+    run_pass(ChooseLayout(inputs="nhwc"), graph)
+    assert sum(not is_free(convert) for convert in graph.of(ConvertLayout)) == 1
+
+
+def test_an_order_of_the_layer_alone_is_in_the_bound() -> None:
+    """softmax over the batch of images with one channel: there and back."""
+    graph = Graph()
+    y = conv(graph, graph.add_input(TensorType(F32, (2, 1, 3, 4)), "x"), 1)
+    (s,) = graph.add(Softmax(axis=0), y)
+    graph.set_outputs([conv(graph, s, 2)], ["y"])
+    report = ChooseLayout(inputs="nhwc", outputs="nhwc").report(graph)
+    assert (report.after, report.moved) == (report.fewest, report.least) == (2, 192)
+
+
+def test_an_order_of_one_reader_of_a_transpose_is_in_the_bound() -> None:
+    """The product reads the transposed image as it lies; softmax wants it otherwise."""
+    graph = Graph()
+    y = conv(graph, graph.add_input(TensorType(F32, (2, 3, 4, 5)), "x"), 6)
+    (t,) = graph.add(Transpose(perm=NHWC), y)
+    (m,) = graph.add(MatMul(), t, graph.const(np.ones((6, 2), np.float32)))
+    (s,) = graph.add(Softmax(axis=1), t)
+    graph.set_outputs([m, s], ["m", "s"])
+    report = ChooseLayout(inputs="nhwc", outputs="free").report(graph)
+    assert (report.after, report.moved) == (report.fewest, report.least) == (1, 960)
+
+
+def test_a_third_order_is_found_where_it_makes_a_transpose_free() -> None:
+    """Two images interleaved channel by channel: joined along a new axis that lies innermost, they are."""
+    graph = Graph()
+    x = graph.add_input(TensorType(F32, (1, 3, 4, 5)), "x")
+    parts = [graph.add(Reshape(shape=(1, 1, 6, 4, 5)), conv(graph, x, 6, seed))[0] for seed in (1, 2)]
+    (both,) = graph.add(Concat(axis=1), *parts)
+    (swapped,) = graph.add(Transpose(perm=(0, 2, 1, 3, 4)), both)
+    (merged,) = graph.add(Reshape(shape=(1, 12, 4, 5)), swapped)
+    graph.set_outputs([conv(graph, merged, 2)], ["y"])
+    report = ChooseLayout(inputs="nhwc", outputs="nhwc").report(graph)
+    assert (report.before, report.after, report.moved, report.least) == (1, 0, 0, 0)
+    arrays = {"x": np.round(np.random.default_rng(0).normal(size=(1, 3, 4, 5)) * 4).astype(np.float32)}
+    expected = evaluate(graph, arrays)["y"]
+    run_pass(ChooseLayout(inputs="nhwc", outputs="nhwc"), graph)
+    assert both.type.layout == Layout((0, 3, 4, 2, 1))
+    np.testing.assert_allclose(run_in_memory(graph, arrays)["y"], expected, rtol=1e-4)
 
 
 def test_readers_of_the_other_order_share_one_conversion() -> None:
@@ -241,7 +320,18 @@ def test_the_ledger_says_what_moved() -> None:
     graph = imported("mlperf_tiny_resnet8")
     outcome = PassManager("choose-layout(inputs='nhwc')").run(graph)
     (entry,) = outcome.ledger.entries
-    assert entry.rule == "1 transposes became 0, moving 0 bytes (at least 0)"
+    assert entry.rule == "1 transposes became 0, moving 0 bytes (at least 0, 0 bytes)"
+    assert outcome.ledger.measured == {
+        "transposes": {"out": 0, "lower_bound": 0, "bytes_moved": 0, "lower_bound_bytes": 0}
+    }
+
+
+def test_what_it_measures_is_said_without_a_change_and_not_after_a_rollback() -> None:
+    graph = imported("mlperf_tiny_resnet8")
+    first = PassManager("choose-layout(inputs='nhwc')").run(graph).ledger
+    again = PassManager("choose-layout(inputs='nhwc')").run(graph).ledger
+    assert not again.passes and again.measured == first.measured
+    assert not PassManager("choose-layout", skip=["choose-layout"]).run(graph).ledger.measured
 
 
 def test_stale_layouts_are_replaced() -> None:
@@ -259,53 +349,6 @@ def test_stale_layouts_are_replaced() -> None:
 def test_a_choice_that_is_not_known_is_refused() -> None:
     with pytest.raises(UsageError, match="inputs='nchw'"):
         ChooseLayout(inputs="nchw")
-
-
-@pytest.mark.parametrize(
-    ("shape", "order", "target", "expected"),
-    [
-        ((2, 3, 4, 5), NHWC, (2, 3, 20), (0, 2, 1)),
-        ((2, 3, 20), (0, 2, 1), (2, 3, 4, 5), NHWC),
-        ((2, 6, 4, 5), NHWC, (2, 2, 3, 4, 5), (0, 3, 4, 1, 2)),
-        ((2, 3, 4), (0, 2, 1), (2, 3, 1, 4), NHWC),
-        ((2, 3, 4), (0, 2, 1), (2, 3, 4, 1), NHWC),
-        ((1, 3, 4, 5), NHWC, (3, 4, 5), (1, 2, 0)),
-        ((2, 3, 4, 5), NHWC, (2, 60), None),
-        ((2, 3, 4, 5), NHWC, (6, 20), None),
-        ((2, 3, 1, 1), NHWC, (2, 3), (0, 1)),
-        (("n", 3, 4, 5), NHWC, ("n", 3, 20), (0, 2, 1)),
-        (("n", 3, 4, 5), NHWC, (3, "n", 20), None),
-    ],
-)
-def test_orders_through_reshapes(
-    shape: tuple[int | str, ...], order: tuple[int, ...], target: tuple[int | str, ...], expected: object
-) -> None:
-    assert reshaped(TensorType(F32, shape), order, target) == expected
-
-
-@given(seed=seeds())
-def test_a_reshape_in_memory_gives_the_logical_reshape(seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    shape = tuple(int(d) for d in rng.choice([1, 2, 3, 4, 6], int(rng.integers(1, 5))))
-    target = [d for d in shape if d != 1 or rng.random() < 0.5]
-    for _ in range(int(rng.integers(3))):
-        at = int(rng.integers(len(target) + 1))
-        target[at : at + 2] = [int(np.prod(target[at : at + 2])), *([1] if rng.random() < 0.5 else [])]
-    order = tuple(int(i) for i in rng.permutation(len(shape)))
-    found = reshaped(TensorType(F32, shape), order, tuple(target))
-    if found is not None:
-        x = np.arange(np.prod(shape)).reshape(shape)
-        in_memory = x.transpose(order).reshape([target[i] for i in found])
-        assert np.array_equal(in_memory, x.reshape(target).transpose(found))
-
-
-def test_types_in_memory() -> None:
-    x, y = in_order(TensorType(F32, (2, 3, 4, 5)), NHWC), TensorType(F32, (2, 4, 5, 3))
-    assert physical_shape(x) == (2, 4, 5, 3) and physical_axis(x, 1) == 3
-    assert moves(NHWC, x, y) == (0, 1, 2, 3)
-    assert moves((0, 1, 2, 3), x, TensorType(F32, (2, 3, 4, 5))) == (0, 3, 1, 2)
-    assert aligned_shape(TensorType(F32, (3, 1, 1)), x) == (1, 1, 1, 3)
-    assert aligned_shape(in_order(TensorType(F32, (3, 4, 5)), (1, 2, 0)), x) == (1, 4, 5, 3)
 
 
 def test_moving_dimensions_of_one_is_free() -> None:
@@ -332,3 +375,15 @@ def test_the_choice_is_made_in_linear_time() -> None:
         return lambda: ChooseLayout().report(graph)
 
     assert_linear(prepare, 300)
+
+
+def test_it_is_public_and_loaded_when_it_is_named() -> None:
+    program = """
+import sys
+import passes
+from compiler.pass_base import parse_pipeline
+print("passes.choose_layout" in sys.modules, *parse_pipeline("choose-layout(inputs='nhwc')"))
+print(passes.ChooseLayout.__name__, "ChooseLayout" in passes.__all__, hasattr(passes, "Nothing"))
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == ["False choose-layout(inputs='nhwc')", "ChooseLayout True False"]

@@ -6,8 +6,15 @@ clean     chains of casts, reshapes, slices and the like
 default   all of these; what every target runs first
 """
 
-from compiler.pass_base import PIPELINES, Fixpoint
+from __future__ import annotations
+
+from functools import partial
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from compiler.pass_base import LATER, PIPELINES, Fixpoint
 from passes.annotate_activation import annotate_activation
+from passes.drop_empty import DropEmpty
 from passes.eliminate_common import EliminateCommon
 from passes.fold_constants import FoldConstants
 from passes.fold_pad import FoldPad
@@ -42,13 +49,32 @@ from passes.merge_siblings import MergeSiblings
 from passes.merge_slices import MergeSlices
 from passes.merge_splits import MergeSplits
 from passes.merge_transposes import MergeTransposes
+from passes.narrow_integers import NarrowIntegers
 from passes.remove_dead import RemoveDead
 from passes.remove_expand import RemoveExpand
 from passes.remove_identity import RemoveIdentity
 
+if TYPE_CHECKING:
+    from passes.absorb_shuffle import AbsorbShuffle as AbsorbShuffle
+    from passes.centre_residual import CentreResidual as CentreResidual
+    from passes.choose_layout import ChooseLayout as ChooseLayout
+    from passes.contract_heads import ContractHeads as ContractHeads
+    from passes.decompose import Decompose as Decompose
+    from passes.fold_norm_affine import FoldNormAffine as FoldNormAffine
+    from passes.hoist_slice import HoistSlice as HoistSlice
+    from passes.lift_rows import LiftRows as LiftRows
+    from passes.project_heads import ProjectHeads as ProjectHeads
+
 __all__ = [
+    "AbsorbShuffle",
+    "CentreResidual",
+    "ChooseLayout",
+    "ContractHeads",
+    "Decompose",
+    "DropEmpty",
     "EliminateCommon",
     "FoldConstants",
+    "FoldNormAffine",
     "FoldPad",
     "FuseAttention",
     "FuseBatchNormScale",
@@ -71,6 +97,8 @@ __all__ = [
     "FuseScale",
     "FuseSilu",
     "FuseSoftmax",
+    "HoistSlice",
+    "LiftRows",
     "MergeCasts",
     "MergeClips",
     "MergeConcats",
@@ -81,13 +109,15 @@ __all__ = [
     "MergeSlices",
     "MergeSplits",
     "MergeTransposes",
+    "NarrowIntegers",
+    "ProjectHeads",
     "RemoveDead",
     "RemoveExpand",
     "RemoveIdentity",
     "annotate_activation",
 ]
 
-FOLD = (RemoveDead(), FoldConstants(), RemoveIdentity(), EliminateCommon())
+FOLD = (RemoveDead(), DropEmpty(), FoldConstants(), RemoveIdentity(), EliminateCommon())
 RECOGNISE = (
     FuseRelu(),
     MergeClips(),
@@ -114,3 +144,25 @@ CHAINS = (MergeCasts(), MergeReshapes(), MergeTransposes(), MergeSlices(), Merge
 CLEAN = (Fixpoint(passes=(*CHAINS, RemoveExpand(), MergeScales(), RemoveIdentity())),)  # merging leaves new identities
 
 PIPELINES.update(fold=FOLD, fuse=FUSE, clean=CLEAN, default=(*FOLD, *FUSE, *CLEAN))
+
+WHERE = {
+    "AbsorbShuffle": "passes.absorb_shuffle",
+    "CentreResidual": "passes.centre_residual",
+    "ChooseLayout": "passes.choose_layout",
+    "ContractHeads": "passes.contract_heads",
+    "Decompose": "passes.decompose",
+    "FoldNormAffine": "passes.fold_norm_affine",
+    "HoistSlice": "passes.hoist_slice",
+    "LiftRows": "passes.lift_rows",
+    "ProjectHeads": "passes.project_heads",
+}  # for one target only
+
+
+def __getattr__(name: str) -> Any:  # Any: one of the passes of WHERE, loaded when first used
+    if name not in WHERE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(WHERE[name]), name)
+
+
+for cls, module in WHERE.items():
+    LATER[module.removeprefix("passes.").replace("_", "-")] = partial(__getattr__, cls)

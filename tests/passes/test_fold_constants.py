@@ -10,7 +10,7 @@ from compiler.ops.elementwise import Add, Cast, Mul, Sqrt
 from compiler.ops.generate import ConstantOfShape
 from compiler.ops.matmul import MatMul
 from compiler.ops.quant import DequantizeLinear
-from compiler.ops.shape import Expand, ShapeOf, SizeOf, Transpose
+from compiler.ops.shape import Expand, Reshape, ShapeOf, SizeOf, Transpose
 from compiler.tensor import F16, F32, DType
 from passes.fold_constants import FoldConstants
 from tests.passes.composed import Net, Term, becomes, run, stays
@@ -81,6 +81,13 @@ def test_so_does_a_matrix_behind_a_transpose_without_a_copy() -> None:
     (weight,) = (v.data for v in graph.constants)
     assert weight is not None
     assert weight.strides == (0, 0)
+
+
+def test_so_does_one_behind_a_reshape_and_a_transpose() -> None:
+    net = Net()
+    flat = net(Reshape(shape=(600, 700)), net(ConstantOfShape(shape=(1, 1, 600, 700), value=0.5)))
+    w = net(Transpose(perm=(1, 0)), flat)
+    becomes(FoldConstants(), net.returns(net(MatMul(), net.input(1, 700), w)), {"matmul": 1})
 
 
 def test_a_transpose_of_a_large_constant_is_a_view() -> None:

@@ -7,12 +7,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from compiler.filemap import release
 from compiler.tensor import Array
 from targets.tflite import opset
 
 Options = dict[str, Any]  # fields of a builtin options table, as the schema names them
 PIECE = 1 << 20  # elements of a constant that are converted and written at a time
-SMALL = 256  # bytes up to which equal constants are stored once
+PAGES = 1 << 16  # elements from which the pages of a constant are worth giving back
+SMALL = 2048  # bytes up to which equal constants are stored once; no kernel that is stored in 16 bits is as small
 
 NUMPY: dict[str, np.dtype[Any]] = {
     "FLOAT32": np.dtype(np.float32),
@@ -40,6 +42,18 @@ class Constant(NamedTuple):
     def nbytes(self) -> int:
         return self.array.size * self.dtype.itemsize
 
+    @property
+    def place(self) -> Hashable:
+        """The same for constants that are the same memory, stored alike, whatever their shapes."""
+        view = self.array if self.perm is None else self.array.transpose(self.perm)
+        axes: list[tuple[int, int]] = []  # lengths and strides, neighbours merged where they are one axis in memory
+        for length, stride in zip(view.shape, view.strides, strict=True):
+            if axes and axes[-1][1] == length * stride:
+                axes[-1] = (axes[-1][0] * length, stride)
+            elif length != 1:
+                axes.append((length, stride))
+        return view.__array_interface__["data"][0], tuple(axes), view.dtype.str, self.dtype.char
+
     def stored(self) -> Array:
         """The elements as they are written; a copy only where they differ from the array."""
         array = self.array if self.perm is None else self.array.transpose(self.perm)
@@ -47,14 +61,19 @@ class Constant(NamedTuple):
             return np.ascontiguousarray(array, self.dtype)
 
     def pieces(self) -> Iterator[Array]:
-        """`stored` in pieces along its first axis, of which only one need be in memory."""
+        """`stored` in pieces along its first axis, of which only one need be in memory; the pages of a mapped file
+        are given back behind them."""
         array = self.array if self.perm is None else self.array.transpose(self.perm)
         if array.size <= PIECE or not array.ndim:
             yield self.stored()
-            return
-        rows = max(1, PIECE * len(array) // array.size)
-        for start in range(0, len(array), rows):
-            yield Constant(array[start : start + rows], None, self.dtype).stored()
+        else:
+            rows = max(1, PIECE * len(array) // array.size)
+            for start in range(0, len(array), rows):
+                part = array[start : start + rows]
+                yield Constant(part, None, self.dtype).stored()
+                release(part)
+        if array.size > PAGES:
+            release(self.array)
 
 
 class Tensor:
@@ -172,6 +191,26 @@ class Model:
             if id(tensor) in held:
                 return False
         return False
+
+    def is_nonnegative(self, tensor: Tensor) -> bool:
+        """Whether no element can be below 0, as far as rectifiers and what moves or averages their results tell."""
+        waiting, seen = [tensor], {id(tensor)}
+        while waiting:
+            place = self._producers.get(id(waiting.pop()))
+            if place is None:
+                return False
+            operator = self.operators[place]
+            if operator.code in opset.NONNEGATIVE or operator.options.get(opset.ACTIVATION) in (
+                opset.RELU,
+                opset.RELU6,
+            ):
+                continue
+            if operator.code not in opset.KEEPS_SIGN:
+                return False
+            sources = [t for t in operator.inputs[: opset.KEEPS_SIGN[operator.code]] if t is not None]
+            waiting.extend(t for t in sources if id(t) not in seen)
+            seen.update(map(id, sources))
+        return True
 
     def drop_unread(self) -> None:
         """Remove operators whose results nobody reads."""

@@ -41,6 +41,12 @@ OPTIONS = {
 FUSES_ACTIVATION = frozenset(("ADD", "AVERAGE_POOL_2D", "CONV_2D", "CONV_3D", "DEPTHWISE_CONV_2D", "DIV",
                               "FULLY_CONNECTED", "MAX_POOL_2D", "MUL", "SUB", "TRANSPOSE_CONV"))  # fmt: skip
 
+# Operators whose results are never negative, and those whose results are not if their first operands (so many; None:
+# all) are not.
+NONNEGATIVE = frozenset(("LOGISTIC", "RELU", "RELU6", "RELU_0_TO_1", "SOFTMAX", "SQUARE"))
+KEEPS_SIGN = {"AVERAGE_POOL_2D": 1, "CONCATENATION": None, "GATHER": 1, "MAX_POOL_2D": 1, "MEAN": 1, "PAD": 1,
+              "RESHAPE": 1, "SLICE": 1, "STRIDED_SLICE": 1, "TRANSPOSE": 1}  # fmt: skip
+
 # Highest rank at which an operator broadcasts one operand to the other.
 BROADCAST_RANK = {"ADD": 6, "MUL": 6, "SUB": 5, "DIV": 5, "MAXIMUM": 5, "MINIMUM": 5}
 BROADCAST_RANK_ELSE = 4
@@ -68,9 +74,12 @@ _RUNTIME = {
     ("TRANSPOSE", 6): "2.12.0", ("TRANSPOSE_CONV", 3): "2.3.0", ("TRANSPOSE_CONV", 4): "2.12.0",
     ("RIGHT_SHIFT", 1): "2.12.0", ("BITWISE_XOR", 1): "2.12.0", ("FILL", 2): "2.3.0", ("REVERSE_V2", 2): "2.2.0",
     ("SELECT_V2", 1): "2.2.0", ("SCATTER_ND", 1): "2.1.0", ("HARD_SWISH", 1): "2.1.0", ("DEPTH_TO_SPACE", 1): "2.1.0",
+    ("NON_MAX_SUPPRESSION_V4", 1): "2.1.0",
     ("UNSORTED_SEGMENT_MAX", 1): "2.10.0", ("UNSORTED_SEGMENT_MIN", 1): "2.11.0",
     ("UNSORTED_SEGMENT_PROD", 1): "2.10.0", ("LOCAL_RESPONSE_NORMALIZATION", 1): "1.15.0",
 }  # fmt: skip
+BEHIND = ("constants behind the FlatBuffer", 1)
+_RUNTIME[BEHIND] = "2.15.0"
 _OLDEST = "1.15.0"
 
 

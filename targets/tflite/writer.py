@@ -2,27 +2,33 @@
 
 A FlatBuffer refers to its parts by distances forward, so that a part may stand anywhere behind its table. The builder
 makes everything but the constants (some hundred kilobytes); constants follow in the order of first use, each converted
-and written in pieces, so that no more than one of those is in memory.
+and written in pieces, so that no more than one of those is in memory. Those distances have 32 bits, of which runtimes
+use 31: in a larger file the constants lie behind the FlatBuffer, and each Buffer table has the place and size of its
+own in the file.
 """
 
 from __future__ import annotations
 
-import os
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 
 from compiler.errors import EmitError
+from compiler.onnx_proto import quote
+from compiler.onnx_write import AtomicFile
 from compiler.tensor import Array
 from targets.tflite.model import Constant, Model, Operator, Tensor
-from targets.tflite.opset import oldest_runtime, options_name
+from targets.tflite.opset import BEHIND, oldest_runtime, options_name
 from targets.tflite.schema import flatbuffers, schema
 
 ALIGN = 16  # of constants, as the schema demands
 LIMIT = 2**31 - 1  # bytes of a FlatBuffer
+DATA, OFFSET, SIZE = 0, 1, 2  # fields of a Buffer table
+UNKNOWN = 1  # stands for a place until it is known; a 0 would be left out
 SIGNATURE = "serving_default"
 IDENTIFIER = b"TFL3"
 SCHEMA_VERSION = 3
@@ -30,34 +36,32 @@ VERSION_KEY = "min_runtime_version"
 
 
 def write(model: Model, path: Path) -> None:
-    """Write the file; it appears complete or not at all. EmitError above 2 GiB, or if it cannot be written."""
-    tables = _Tables(model)
-    total = tables.size + sum(c.nbytes + 2 * ALIGN for c in tables.constants)
-    if total > LIMIT:
-        raise EmitError(
-            f"the model would take {total / 2**30:.1f} GiB, a .tflite file holds less than 2 GiB",
-            hint="--precision fp16 halves the weights",
-        )
-    scratch = path.with_name(f".{path.name}.{os.getpid()}")
+    """Write the file; it appears complete or not at all. EmitError if it cannot be written."""
+    tables = _Tables(model, behind=False)
+    if tables.size + sum(c.nbytes + 2 * ALIGN for c in tables.constants) > LIMIT:
+        tables = _Tables(model, behind=True)
     try:
-        with scratch.open("wb") as file:
-            tables.write(file)
-        scratch.replace(path)
+        with ExitStack() as stack:
+            file = AtomicFile(stack, path)
+            with open(file.fd, "wb", closefd=False) as stream:
+                tables.write(stream)
+            file.publish()
     except OSError as e:
-        raise EmitError(f"{str(path)!r} cannot be written: {e.strerror}") from None
-    finally:
-        scratch.unlink(missing_ok=True)
+        reason = str(e.strerror or e).lower()
+        raise EmitError(f"the model cannot be written to {quote(str(path))}: {reason}") from None
 
 
 class _Tables:
-    """The FlatBuffer without its constants, and where they are referred to."""
+    """The FlatBuffer without its constants, and where they are referred to. `behind` says that they lie behind it."""
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: Model, behind: bool) -> None:
         self._model = model
+        self._behind = behind
         self._fb = flatbuffers().Builder(1 << 16)
         self._schema = schema()
         self.constants: list[Constant | _Raw] = []
         self._tensors: dict[int, int] = {}  # id of a tensor -> its number
+        self._buffers: dict[Hashable, int] = {}  # a constant's place in memory -> the number of its buffer
         self._listed: list[Tensor] = []
         self._fields: list[int] = []  # offsets from the end of the tables that refer to constants
         for o in model.operators:
@@ -75,16 +79,23 @@ class _Tables:
             places.append(start)
             end = start + constant.nbytes
         for offset, start in zip(self._fields, places, strict=True):
-            table = self.size - offset
-            vtable = table - struct.unpack_from("<i", self._bytes, table)[0]
-            field = table + struct.unpack_from("<H", self._bytes, vtable + 4)[0]
-            struct.pack_into("<I", self._bytes, field, start - 4 - field)
+            self._refer(self.size - offset, start)
         file.write(self._bytes)
         end = self.size
         for constant, start in zip(self.constants, places, strict=True):
             file.write(bytes(start - 4 - end) + struct.pack("<I", constant.nbytes))
             file.writelines(piece.reshape(-1).view(np.uint8).data for piece in constant.pieces())
             end = start + constant.nbytes
+
+    def _refer(self, table: int, start: int) -> None:
+        """Fill in where the data of a Buffer table starts."""
+        vtable = table - struct.unpack_from("<i", self._bytes, table)[0]
+        has_offset = struct.unpack_from("<H", self._bytes, vtable)[0] > 4 + 2 * OFFSET  # else it ends before
+        (place,) = struct.unpack_from("<H", self._bytes, vtable + 4 + 2 * (OFFSET if has_offset else DATA))
+        if has_offset:
+            struct.pack_into("<Q", self._bytes, table + place, start)
+        else:
+            struct.pack_into("<I", self._bytes, table + place, start - 4 - table - place)
 
     def _list(self, tensors: Any) -> None:
         for t in tensors:
@@ -97,11 +108,14 @@ class _Tables:
     def _root(self) -> int:
         fb, s, model = self._fb, self._schema, self._model
         codes = list(dict.fromkeys((o.code, o.version) for o in model.operators))
-        runtime = oldest_runtime(codes).encode().ljust(16, b"\0")
-        self.constants = [_Raw(runtime), *(t.constant for t in self._listed if t.constant is not None)]
-        self._fields = [self._buffer(True) for _ in self.constants]
-        empty = self._buffer(False)
-        buffer_list = self._offsets([empty, *self._fields])
+        runtime = oldest_runtime([*codes, BEHIND] if self._behind else codes).encode().ljust(16, b"\0")
+        self.constants = [_Raw(runtime)]
+        for constant in (t.constant for t in self._listed if t.constant is not None):
+            if constant.place not in self._buffers:
+                self.constants.append(constant)
+                self._buffers[constant.place] = len(self.constants)  # the first buffer is empty
+        self._fields = [self._buffer(c) for c in self.constants]
+        buffer_list = self._offsets([self._buffer(None), *self._fields])
         subgraph = self._subgraph(codes)
         code_list = self._offsets([self._operator_code(*c) for c in codes])
         subgraphs = self._offsets([subgraph])
@@ -118,21 +132,21 @@ class _Tables:
         s.ModelAddSignatureDefs(fb, signatures)
         return int(s.ModelEnd(fb))
 
-    def _buffer(self, holds_data: bool) -> int:
-        """A Buffer table; the distance to its data is filled in when that has a place."""
+    def _buffer(self, data: Constant | _Raw | None) -> int:
+        """A Buffer table; where its data starts is filled in when that has a place."""
         self._fb.StartObject(3)
-        if holds_data:
-            self._fb.PrependUint32Slot(0, LIMIT, 0)
+        if isinstance(data, Constant) and data.nbytes and self._behind:
+            self._fb.PrependUint64Slot(OFFSET, UNKNOWN, 0)
+            self._fb.PrependUint64Slot(SIZE, data.nbytes, 0)
+        elif data is not None:
+            self._fb.PrependUint32Slot(DATA, UNKNOWN, 0)
         return int(self._fb.EndObject())
 
     def _subgraph(self, codes: list[tuple[str, int]]) -> int:
         fb, s = self._fb, self._schema
         numbers = {code: i for i, code in enumerate(codes)}
         names = _unique_names(self._listed)
-        tensors, buffer = [], 2  # after the empty one and the metadata
-        for tensor, name in zip(self._listed, names, strict=True):
-            tensors.append(self._tensor(tensor, name, buffer if tensor.constant is not None else 0))
-            buffer += tensor.constant is not None
+        tensors = [self._tensor(t, name) for t, name in zip(self._listed, names, strict=True)]
         operators = [self._operator(o, numbers[o.code, o.version]) for o in self._model.operators]
         tensor_list, operator_list = self._offsets(tensors), self._offsets(operators)
         inputs = self._numbers([t for _, t in self._model.inputs])
@@ -146,14 +160,14 @@ class _Tables:
         s.SubGraphAddName(fb, name)
         return int(s.SubGraphEnd(fb))
 
-    def _tensor(self, tensor: Tensor, unique_name: str, buffer: int) -> int:
+    def _tensor(self, tensor: Tensor, unique_name: str) -> int:
         fb, s = self._fb, self._schema
         name = fb.CreateString(unique_name)
         shape = self._ints(tensor.shape)
         s.TensorStart(fb)
         s.TensorAddShape(fb, shape)
         s.TensorAddType(fb, getattr(s.TensorType, tensor.dtype))
-        s.TensorAddBuffer(fb, buffer)
+        s.TensorAddBuffer(fb, 0 if tensor.constant is None else self._buffers[tensor.constant.place])
         s.TensorAddName(fb, name)
         s.TensorAddIsVariable(fb, tensor.variable)
         s.TensorAddHasRank(fb, True)

@@ -81,6 +81,31 @@ def test_a_layer_that_an_opset_lacks_is_named() -> None:
     assert "y_node" in str(caught.value) and "raise --opset" in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("op_type", "kind", "attributes", "opset"),
+    [
+        ("BitShift", TensorProto.INT32, {"direction": "LEFT"}, 28),
+        ("BitShift", TensorProto.UINT32, {"direction": "LEFT"}, DEFAULT_OPSET),
+        ("Mod", TensorProto.FLOAT, {}, 28),
+        ("Mod", TensorProto.FLOAT, {"fmod": 1}, DEFAULT_OPSET),
+        ("Mod", TensorProto.INT32, {}, DEFAULT_OPSET),
+        ("Celu", TensorProto.FLOAT16, {}, 28),
+        ("Celu", TensorProto.FLOAT, {}, DEFAULT_OPSET),
+    ],
+)
+def test_element_types_that_came_later_raise_the_opset(
+    op_type: str, kind: int, attributes: dict[str, Any], opset: int
+) -> None:
+    inputs = "x" if op_type == "Celu" else "x x"
+    model = build([node(op_type, inputs, "y", **attributes)], [info("x", [2], kind)], [info("y", [2], kind)], opset=28)
+    written = onnx.load_from_string(export_bytes(load(model)))
+    assert written.opset_import[0].version == opset
+    onnx.checker.check_model(written, full_check=True)
+    if opset > DEFAULT_OPSET:
+        with pytest.raises(OnnxError, match=f"{op_type} of these elements needs ONNX opset 28"):
+            export_bytes(load(model), DEFAULT_OPSET)
+
+
 def test_weights_inline_or_external(tmp_path: Path) -> None:
     model = real_model("mnist_mlp_bn_opset9")
     inline = compile_model(model.path, "onnx", tmp_path / "inline.onnx")

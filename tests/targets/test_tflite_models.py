@@ -10,10 +10,9 @@ import numpy as np
 import pytest
 
 from compiler.api import Compiled, compile_model
-from compiler.errors import EmitError, LegalityError, MissingExtraError, UsageError
+from compiler.errors import EmitError, MissingExtraError, UsageError
 from compiler.target import make_target
 from compiler.tensor import F32, TensorType
-from targets.tflite import writer
 from targets.tflite.artifact import TfLiteArtifact
 from targets.tflite.schema import open_interpreter, schema
 from targets.tflite.target import TfLiteTarget
@@ -23,9 +22,9 @@ from tests.targets.tflite_harness import emitted
 
 QUANTIZED = ("mlperf_tiny_resnet8_int8", "mlperf_tiny_streaming_ww_int8", "mobilenet_v1_025_128_qdq")
 FLOAT = [m for m in real_models() if m.name not in QUANTIZED]
-TRANSPOSES = {"vit_fashion_b1": 8, "vit_fashion_dyn": 8, "dreamgpt_dyn": 16, "gtcrn_simple": 32}  # 0 in all others
+TRANSPOSES = {"vit_fashion_b1": 5, "vit_fashion_dyn": 5, "dreamgpt_dyn": 12, "gtcrn_simple": 32}  # 0 in all others
+OPERATORS = {"vit_fashion_b1": 117, "vit_fashion_dyn": 119, "dreamgpt_dyn": 239}  # at most, in fp32
 PRECISIONS = {"fp32": 90.0, "fp16": 60.0}
-HALF = {"dnsmos_p835": 55.0, "silero_vad_16k_static": 52.0}  # dB in fp16 where weights lose more than 60 allows
 SMALL = ("mnist_cnn_opset8", "vit_fashion_b1", "silero_vad_16k_static")
 
 
@@ -50,19 +49,20 @@ def read(path: Path) -> Any:  # Any: the generated schema classes have no types
 def test_file_gives_what_onnx_runtime_gives(model: RealModel, precision: str, tmp_path: Path) -> None:
     result = compiled(model, tmp_path, precision=precision)
     assert result.report.verification and result.report.passed
-    limit = HALF.get(model.name, PRECISIONS[precision]) if precision == "fp16" else PRECISIONS[precision]
-    assert min(v.psnr_db for v in result.report.verification) > limit
+    assert min(v.psnr_db for v in result.report.verification) > PRECISIONS[precision]
     assert operators(result).get("TRANSPOSE", 0) <= TRANSPOSES.get(model.name, 0)
+    assert precision != "fp32" or sum(operators(result).values()) <= OPERATORS.get(model.name, np.inf)
     if precision == "fp16" and model.path.stat().st_size > 1_000_000:
         assert result.artifact.size < 0.6 * model.path.stat().st_size
 
 
 @pytest.mark.parametrize("name", QUANTIZED)
-def test_quantized_models_are_refused_layer_by_layer(name: str, tmp_path: Path) -> None:
-    with pytest.raises(LegalityError, match="layers cannot run") as caught:
-        compiled(real_model(name), tmp_path)
-    assert str(caught.value).count("-- no lowering") > 20
-    assert not list(tmp_path.iterdir())
+def test_quantized_models_decide_as_onnx_runtime_does(name: str, tmp_path: Path) -> None:
+    """Sums of floats in another order end on the other side of a half now and then, which layers behind it amplify."""
+    verification = compiled(real_model(name), tmp_path).report.verification
+    assert verification is not None
+    (comparison,) = verification
+    assert comparison.top1_agreement == 1.0 and comparison.psnr_db > 45
 
 
 def test_images_are_channels_last_in_the_file_unless_kept(tmp_path: Path) -> None:
@@ -124,14 +124,6 @@ def test_constants_are_aligned_and_stored_once(tmp_path: Path) -> None:
     data = artifact.path.read_bytes()
     assert artifact.size < 1.3 * weight.nbytes
     assert data[4:8] == b"TFL3" and data.find(np.ascontiguousarray(weight.T).tobytes()) % 16 == 0
-
-
-def test_a_file_above_the_limit_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(writer, "LIMIT", 20_000)
-    with pytest.raises(EmitError, match="less than 2 GiB") as caught:
-        compiled(real_model("mnist_cnn_opset8"), tmp_path)
-    assert "--precision fp16" in str(caught.value)
-    assert not list(tmp_path.iterdir())
 
 
 def test_without_litert_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,13 +12,14 @@ from compiler import ops
 from compiler.graph import Node
 from compiler.op import Op
 from targets.tflite import opset
-from targets.tflite.lower.elementwise import one, together
+from targets.tflite.lower.elementwise import one
+from targets.tflite.lower.integer import together
 from targets.tflite.lower.lowering import Lowering
-from targets.tflite.lower.table import FLOAT, NUMBER, lowers
+from targets.tflite.lower.table import FLOAT, NUMBER, lowers, op_need
 from targets.tflite.model import NUMPY, Tensor
 
 FUSED = {(0.0, inf): opset.RELU, (-1.0, 1.0): opset.RELU_N1_TO_1, (0.0, 6.0): opset.RELU6}
-CLIPS = {(0.0, inf): "RELU", (-1.0, 1.0): "RELU_N1_TO_1", (0.0, 6.0): "RELU6", (0.0, 1.0): "RELU_0_TO_1"}
+CLIPS = {(0.0, inf): "RELU", (-1.0, 1.0): "RELU_N1_TO_1", (0.0, 6.0): "RELU6"}
 
 
 @lowers(ops.Relu, ops.Clip, needs=[NUMBER])
@@ -56,12 +57,6 @@ def _negative(p: Lowering, x: Tensor) -> Tensor:
     return p.binary("MINIMUM", x, p.scalar(0.0))
 
 
-def _exponential(p: Lowering, x: Tensor, alpha: float, gamma: float = 1.0, scale: float = 1.0) -> Tensor:
-    """gamma * (x where x >= 0, else alpha * (exp(x / scale) - 1))."""
-    below = p.unary("ELU", p.times(_negative(p, x), 1 / scale))
-    return p.binary("ADD", p.times(_positive(p, x), gamma), p.times(below, alpha * gamma))
-
-
 def _softplus(p: Lowering, x: Tensor, op: Op) -> Tensor:
     """max(x, 0) + log(1 + exp(-|x|))."""
     tail = p.unary("LOG", p.plus(p.unary("EXP", p.unary("NEG", p.unary("ABS", x))), 1.0))
@@ -69,10 +64,18 @@ def _softplus(p: Lowering, x: Tensor, op: Op) -> Tensor:
 
 
 def _hard_sigmoid(p: Lowering, x: Tensor, op: ops.HardSigmoid) -> Tensor:
-    """relu6(x + 3) / 6 where that is the same, else the clipped line."""
+    """relu6(x + 3) / 6 where that is the same, else the clipped line, without RELU_0_TO_1: XNNPACK does not take it."""
     if abs(op.alpha - 1 / 6) < 1e-7 and op.beta == 0.5:
-        return p.times(p.unary("RELU6", p.plus(x, 3.0)), 1 / 6)
-    return p.unary("RELU_0_TO_1", p.plus(p.times(x, op.alpha), op.beta))
+        return p.times(_bent(p, x, p.plus(x, 3.0), opset.RELU6), 1 / 6)
+    line = p.plus(p.times(x, op.alpha), op.beta)
+    return p.binary("MINIMUM", _bent(p, x, line, opset.RELU), p.scalar(1.0))
+
+
+def _bent(p: Lowering, x: Tensor, line: Tensor, activation: int) -> Tensor:
+    """An activation of what was just computed from x, fused into it unless it is x itself."""
+    if line is not x and p.model.fuse(line, activation, ()):
+        return line
+    return p.unary({opset.RELU: "RELU", opset.RELU6: "RELU6"}[activation], line)
 
 
 def _erf(p: Lowering, x: Tensor, op: Op) -> Tensor:
@@ -81,19 +84,6 @@ def _erf(p: Lowering, x: Tensor, op: Op) -> Tensor:
     ratio = p.binary("DIV", p.unary("GELU", y, Approximate=False), y)
     value = p.plus(p.times(ratio, 2.0), -1.0)
     return p.select(p.binary("EQUAL", y, p.scalar(0.0)), p.times(x, 2 / sqrt(np.pi)), value)
-
-
-def _mish(p: Lowering, x: Tensor, op: Op) -> Tensor:
-    return p.binary("MUL", x, p.unary("TANH", _softplus(p, x, op)))
-
-
-def _thresholded(p: Lowering, x: Tensor, op: ops.ThresholdedRelu) -> Tensor:
-    return p.select(p.binary("GREATER", x, p.scalar(op.alpha)), x, p.scalar(0.0))
-
-
-def _shrink(p: Lowering, x: Tensor, op: ops.Shrink) -> Tensor:
-    inside = p.select(p.binary("GREATER", x, p.scalar(op.lambd)), p.plus(x, -op.bias), p.scalar(0.0))
-    return p.select(p.binary("LESS", x, p.scalar(-op.lambd)), p.plus(x, op.bias), inside)
 
 
 def _leg(p: Lowering, x: Tensor) -> Tensor:
@@ -105,17 +95,6 @@ def _exponentials(p: Lowering, x: Tensor, sign: str) -> Tensor:
     return p.times(p.binary(sign, p.unary("EXP", x), p.unary("EXP", p.unary("NEG", x))), 0.5)
 
 
-def _asinh(p: Lowering, x: Tensor, op: Op) -> Tensor:
-    """sign(x) log(|x| + sqrt(x^2 + 1))."""
-    size = p.unary("ABS", x)
-    root = p.unary("SQRT", p.plus(p.unary("SQUARE", x), 1.0))
-    return p.binary("MUL", p.unary("SIGN", x), p.unary("LOG", p.binary("ADD", size, root)))
-
-
-def _acosh(p: Lowering, x: Tensor, op: Op) -> Tensor:
-    return p.unary("LOG", p.binary("ADD", x, p.unary("SQRT", p.binary("MUL", p.plus(x, -1.0), p.plus(x, 1.0)))))
-
-
 def _atanh(p: Lowering, x: Tensor, op: Op) -> Tensor:
     quotient = p.binary("DIV", p.plus(x, 1.0), p.binary("SUB", p.scalar(1.0), x))
     return p.times(p.unary("LOG", quotient), 0.5)
@@ -123,28 +102,19 @@ def _atanh(p: Lowering, x: Tensor, op: Op) -> Tensor:
 
 FORMULAS: dict[type[Op], Formula] = {
     ops.Acos: lambda p, x, _: p.binary("ATAN2", _leg(p, x), x),
-    ops.Acosh: _acosh,
     ops.Asin: lambda p, x, _: p.binary("ATAN2", x, _leg(p, x)),
-    ops.Asinh: _asinh,
     ops.Atan: lambda p, x, _: p.binary("ATAN2", x, p.const(np.ones(x.shape), "FLOAT32")),
     ops.Atanh: _atanh,
-    ops.Celu: lambda p, x, op: _exponential(p, x, op.alpha, scale=op.alpha),
     ops.Cosh: lambda p, x, _: _exponentials(p, x, "ADD"),
-    ops.Elu: lambda p, x, op: p.unary("ELU", x) if op.alpha == 1 else _exponential(p, x, op.alpha),
     ops.Erf: _erf,
     ops.Gelu: lambda p, x, op: p.unary("GELU", x, Approximate=op.approximate == "tanh"),
     ops.HardSigmoid: _hard_sigmoid,
     ops.HardSwish: lambda p, x, _: p.unary("HARD_SWISH", x),
     ops.LeakyRelu: lambda p, x, op: p.unary("LEAKY_RELU", x, Alpha=op.alpha),
-    ops.Mish: _mish,
-    ops.Selu: lambda p, x, op: _exponential(p, x, op.alpha, op.gamma),
-    ops.Shrink: _shrink,
-    ops.Silu: lambda p, x, op: p.binary("MUL", x, p.unary("LOGISTIC", p.times(x, op.alpha))),
     ops.Sinh: lambda p, x, _: _exponentials(p, x, "SUB"),
     ops.Softplus: _softplus,
     ops.Softsign: lambda p, x, _: p.binary("DIV", x, p.plus(p.unary("ABS", x), 1.0)),
     ops.Tan: lambda p, x, _: p.binary("DIV", p.unary("SIN", x), p.unary("COS", x)),
-    ops.ThresholdedRelu: _thresholded,
 }
 
 
@@ -152,6 +122,12 @@ FORMULAS: dict[type[Op], Formula] = {
 def _formula(p: Lowering, node: Node, op: Op) -> None:
     x, order = one(p, node)
     p.finish(node, FORMULAS[type(op)](p, x, op), order)
+
+
+@lowers(ops.Elu, needs=[FLOAT, op_need("an alpha of 1", lambda op: op.alpha == 1)])
+def _elu(p: Lowering, node: Node, op: Op) -> None:
+    x, order = one(p, node)
+    p.finish(node, p.unary("ELU", x), order)
 
 
 @lowers(ops.PRelu, needs=[FLOAT])

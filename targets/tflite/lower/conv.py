@@ -16,6 +16,7 @@ from targets.tflite.model import Tensor
 from targets.tflite.opset import SAME, VALID
 
 Ints = tuple[int, ...]
+POINT = ((1, 1), (0, 0, 0, 0), (1, 1))  # strides, pads and dilations of a convolution with a kernel of 1x1
 
 
 def padding(p: Lowering, x: Tensor, kernel: Ints, strides: Ints, pads: Ints, dilations: Ints) -> tuple[Tensor, int]:

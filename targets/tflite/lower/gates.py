@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from math import inf
-from typing import NamedTuple
+
+import numpy as np
 
 from compiler import ops
 from compiler.graph import Node
@@ -14,20 +15,7 @@ from targets.tflite.lower.lowering import Lowering
 from targets.tflite.model import Tensor
 
 Gate = Callable[[Lowering, Tensor, float, float], Tensor]  # of x, alpha and beta
-
-
-class Step(NamedTuple):
-    """What the steps of one direction share: recurrent weights [G*H,H] and biases [G*H] as tensors and as data, and
-    the peepholes of an LSTM [3*H]."""
-
-    node: Node
-    op: Recurrent
-    direction: int
-    r: Tensor
-    b: Tensor
-    r_data: Array
-    b_data: Array
-    peepholes: Array | None
+RECURRENT = 2  # the operand r
 
 
 def _softplus(p: Lowering, x: Tensor, a: float, b: float) -> Tensor:
@@ -54,63 +42,127 @@ GATES: dict[str, Gate] = {
 }
 
 
-def _function(p: Lowering, s: Step, i: int, x: Tensor) -> Tensor:
-    """The i-th activation of the direction; all but the third clip their operand."""
-    op = s.op
-    at = s.direction * len(op.default_functions) + i
-    if op.clip < inf and i < 2:
-        x = p.binary("MINIMUM", p.binary("MAXIMUM", x, p.scalar(-op.clip)), p.scalar(op.clip))
-    alpha, beta = (v[at] if v else 0.0 for v in (op.alpha, op.beta))
-    return GATES[op.functions[at]](p, x, alpha, beta)
+class Step:
+    """What the steps of some directions share: one, or both at once, whose states stand side by side.
+
+    Rows of w [G*H,I], r [G*H,H] and the biases [2*G*H] are read as parameters of single gates, which are constants if
+    the operands are. Of two directions, which must have constants, those of a gate follow one another, and the
+    recurrent weights are blocks along a diagonal.
+    """
+
+    def __init__(self, p: Lowering, node: Node, directions: tuple[int, ...]) -> None:
+        op = node.op
+        assert isinstance(op, Recurrent) and node.inputs[2] is not None
+        self.op = op
+        self.directions = directions
+        self._size = node.inputs[2].type.dims[2]
+        self.hidden = self._size * len(directions)
+        self._node = node
+        self._p = p
+
+    def rows(self, operand: int, first: int, last: int) -> Tensor | None:
+        """The parameters of gates `first` to `last`, without the latter; None if the operand is absent."""
+        v = self._node.inputs[operand] if operand < len(self._node.inputs) else None
+        if v is None:
+            return None
+        p, d, span = self._p, self.directions[0], slice(first * self._size, last * self._size)
+
+        def make() -> Tensor:
+            if v.data is not None and len(self.directions) > 1:
+                return p.weight(self._paired(v.data[:, span], operand), "FLOAT32", v.name or "gates")
+            if v.data is not None:
+                return p.weight(np.ascontiguousarray(v.data[d, span]), "FLOAT32", v.name or "gate")
+            x = p.part(p.part(p.get(v), 0, d, d + 1), 1, span.start, span.stop)
+            return p.reshape(x, x.shape[1:])
+
+        return p.shared((self._node, self.directions, operand, first, last), make)
+
+    def _paired(self, data: Array, operand: int) -> Array:
+        """Parameters [D,G*H,*] by gate and direction, in blocks if they are recurrent weights."""
+        n, count = self._size, len(self.directions)
+        gates = data.reshape(count, -1, n, *data.shape[2:]).swapaxes(0, 1)
+        if operand != RECURRENT:
+            return np.ascontiguousarray(gates.reshape(-1, *data.shape[2:]))
+        blocks = np.zeros((len(gates), count, n, count, n), data.dtype)
+        for d in range(count):
+            blocks[:, d, :, d] = gates[:, d]
+        return blocks.reshape(-1, count * n)
+
+    def product(self, x: Tensor, operand: int, first: int, last: int) -> Tensor:
+        """x times the rows of w (1) or r (2), plus their biases."""
+        weight = self.rows(operand, first, last)
+        assert weight is not None
+        shift = self.op.gates if operand == RECURRENT else 0
+        return self._p.fully_connected(x, weight, self.rows(3, first + shift, last + shift))
+
+    parts: tuple[tuple[int, int], ...] = ()  # the gates that a step takes together; by default all
+
+    def seen(self, xs: Sequence[Tensor]) -> list[Tensor]:
+        """What the gates see of the inputs [T*B,I] of all steps, one for each direction, in the parts that a step
+        takes."""
+        parts = self.parts or ((0, self.op.gates),)
+        if len(xs) == 1:
+            return [self.product(xs[0], 1, *part) for part in parts]
+        sides = [type(self)(self._p, self._node, (d,)) for d in self.directions]
+        products = [
+            [side.product(x, 1, g, g + 1) for g in range(*part) for side, x in zip(sides, xs, strict=True)]
+            for part in parts
+        ]
+        return [self._p.concat(gates, 1) for gates in products]
+
+    def advance(self, p: Lowering, seen: tuple[Tensor, ...], states: list[Tensor]) -> list[Tensor]:
+        """The states after a step. Here H = f(seen + H r + b)."""
+        return [self.function(0, p.binary("ADD", seen[0], self.product(states[0], 2, 0, 1)))]
+
+    def function(self, i: int, x: Tensor) -> Tensor:
+        """The i-th activation of the direction; all but the third clip their operand."""
+        op, p = self.op, self._p
+        at = self.directions[0] * len(op.default_functions) + i
+        if op.clip < inf and i < 2:
+            x = p.binary("MINIMUM", p.binary("MAXIMUM", x, p.scalar(-op.clip)), p.scalar(op.clip))
+        alpha, beta = (v[at] if v else 0.0 for v in (op.alpha, op.beta))
+        return GATES[op.functions[at]](p, x, alpha, beta)
 
 
-def rnn_step(p: Lowering, s: Step, seen: Tensor, states: list[Tensor]) -> list[Tensor]:
-    """H = f(seen + H r + b)."""
-    return [_function(p, s, 0, p.binary("ADD", seen, p.fully_connected(states[0], s.r, s.b)))]
+class GruStep(Step):
+    """Gates z and r together, then the candidate: H = (1 - z) h + z H. Each product has operators of its own for the
+    two: slices of a common one would cost more."""
+
+    parts = ((0, 2), (2, 3))
+
+    def advance(self, p: Lowering, seen: tuple[Tensor, ...], states: list[Tensor]) -> list[Tensor]:
+        (gates, candidate), (h,), n = seen, states, self.hidden
+        assert isinstance(self.op, ops.GRU)
+        opened = self.function(0, p.binary("ADD", gates, self.product(h, 2, 0, 2)))
+        z, reset = p.split(opened, [n, n], 1)
+        if self.op.linear_before_reset:
+            rest = p.binary("MUL", reset, self.product(h, 2, 2, 3))
+        else:
+            rest = self.product(p.binary("MUL", reset, h), 2, 2, 3)
+        new = self.function(1, p.binary("ADD", candidate, rest))
+        return [p.binary("ADD", new, p.binary("MUL", z, p.binary("SUB", h, new)))]
 
 
-def gru_step(p: Lowering, s: Step, seen: Tensor, states: list[Tensor]) -> list[Tensor]:
-    """Gates z and r together, then the candidate: H = (1 - z) h + z H."""
-    (h,), n = states, states[0].shape[1]
-    assert isinstance(s.op, ops.GRU)
-    own, candidate = p.split(seen, [2 * n, n], 1)
-    if s.op.linear_before_reset:
-        gates, rest = p.split(p.fully_connected(h, s.r, s.b), [2 * n, n], 1)
-        z, reset = p.split(_function(p, s, 0, p.binary("ADD", own, gates)), [n, n], 1)
-        rest = p.binary("MUL", reset, rest)
-    else:
-        first, second = slice(0, 2 * n), slice(2 * n, 3 * n)
-        gates = _recurrence(p, s, h, first)
-        z, reset = p.split(_function(p, s, 0, p.binary("ADD", own, gates)), [n, n], 1)
-        rest = _recurrence(p, s, p.binary("MUL", reset, h), second)
-    new = _function(p, s, 1, p.binary("ADD", candidate, rest))
-    return [p.binary("ADD", new, p.binary("MUL", z, p.binary("SUB", h, new)))]
-
-
-def _recurrence(p: Lowering, s: Step, h: Tensor, rows: slice) -> Tensor:
-    """Some rows of the recurrent product."""
-    key = (s.node, s.direction, rows.start)
-    weight = p.shared((*key, "r"), lambda: p.weight(s.r_data[rows], "FLOAT32", "r"))
-    bias = p.shared((*key, "b"), lambda: p.const(s.b_data[rows], "FLOAT32"))
-    return p.fully_connected(h, weight, bias)
-
-
-def lstm_step(p: Lowering, s: Step, seen: Tensor, states: list[Tensor]) -> list[Tensor]:
+class LstmStep(Step):
     """C = f C + i g(c), H = o h(C); gates stand in the order i, o, f, c."""
-    (hidden, cell), n = states, states[0].shape[1]
-    assert isinstance(s.op, ops.LSTM)
-    total = p.binary("ADD", seen, p.fully_connected(hidden, s.r, s.b))
-    i, o, f, c = p.split(total, [n] * 4, 1)
-    i = _function(p, s, 0, _peeped(p, s, i, cell, 0))
-    f = p.binary("SUB", p.scalar(1.0), i) if s.op.input_forget else _function(p, s, 0, _peeped(p, s, f, cell, 2))
-    kept, added = p.binary("MUL", f, cell), p.binary("MUL", i, _function(p, s, 1, c))
-    cell = p.binary("ADD", kept, added)
-    o = _function(p, s, 0, _peeped(p, s, o, cell, 1))
-    return [p.binary("MUL", o, _function(p, s, 2, cell)), cell]
+
+    def advance(self, p: Lowering, seen: tuple[Tensor, ...], states: list[Tensor]) -> list[Tensor]:
+        (hidden, cell), n = states, self.hidden
+        assert isinstance(self.op, ops.LSTM)
+        total = p.binary("ADD", seen[0], self.product(hidden, 2, 0, 4))
+        i, o, f, c = p.split(total, [n] * 4, 1)
+        i = self.function(0, self._peeped(i, cell, 0))
+        f = p.binary("SUB", p.scalar(1.0), i) if self.op.input_forget else self.function(0, self._peeped(f, cell, 2))
+        cell = p.binary("ADD", p.binary("MUL", f, cell), p.binary("MUL", i, self.function(1, c)))
+        o = self.function(0, self._peeped(o, cell, 1))
+        return [p.binary("MUL", o, self.function(2, cell)), cell]
+
+    def _peeped(self, gate: Tensor, cell: Tensor, place: int) -> Tensor:
+        peephole = self.rows(7, place, place + 1)
+        return gate if peephole is None else self._p.binary("ADD", gate, self._p.binary("MUL", cell, peephole))
 
 
-def _peeped(p: Lowering, s: Step, gate: Tensor, cell: Tensor, place: int) -> Tensor:
-    if s.peepholes is None:
-        return gate
-    n = cell.shape[1]
-    return p.binary("ADD", gate, p.binary("MUL", cell, p.const(s.peepholes[place * n : (place + 1) * n], "FLOAT32")))
+def make_step(p: Lowering, node: Node, directions: tuple[int, ...]) -> Step:
+    """The steps of one direction of a recurrent layer, or of both."""
+    kind = LstmStep if isinstance(node.op, ops.LSTM) else GruStep if isinstance(node.op, ops.GRU) else Step
+    return kind(p, node, directions)

@@ -8,14 +8,12 @@ import numpy as np
 
 from compiler import ops
 from compiler.graph import Node, Value
-from compiler.op import Op
 from compiler.target import Need
-from compiler.tensor import Array
+from compiler.tensor import I64, U32, U64
+from targets.tflite.lower.integer import ordered
 from targets.tflite.lower.lowering import Lowering, restricted
-from targets.tflite.lower.table import NUMBER, lowers
+from targets.tflite.lower.table import RING, SOURCE, lowers
 from targets.tflite.model import Tensor
-
-UNROLLED = 64  # elements along an axis that are handled one by one at most
 
 
 def _from_front(p: Lowering, v: Value, length: int) -> Tensor:
@@ -89,9 +87,18 @@ def _gather_elements(p: Lowering, node: Node, op: ops.GatherElements) -> None:
 
 SEGMENTS = {"mul": ("UNSORTED_SEGMENT_PROD", "MUL"), "max": ("UNSORTED_SEGMENT_MAX", "MAXIMUM"),
             "min": ("UNSORTED_SEGMENT_MIN", "MINIMUM")}  # fmt: skip
+LONG = (I64, U32, U64)  # held in int64, which has no segments
 
 
-@lowers(ops.ScatterND, ops.ScatterElements)
+REDUCED = Need(
+    text="reduction none or add, or floats or integers of at most 32 bits",
+    holds=lambda node: getattr(node.op, "reduction", "") not in SEGMENTS or node.output.type.dtype not in LONG,
+    source=SOURCE,
+    confidence="measured",
+)
+
+
+@lowers(ops.ScatterND, ops.ScatterElements, needs=[REDUCED])
 def _scatter(p: Lowering, node: Node, op: ops.ScatterND | ops.ScatterElements) -> None:
     """Into rows of the operand seen as a matrix; at constant places, rows are picked from both."""
     x, indices, updates = node.inputs
@@ -111,24 +118,24 @@ def _scatter(p: Lowering, node: Node, op: ops.ScatterND | ops.ScatterElements) -
 
 
 def _combined(p: Lowering, rows: Tensor, places: Tensor, new: Tensor, reduction: str) -> Tensor:
-    shape = rows.shape
-    if reduction in SEGMENTS:
-        code, combine = SEGMENTS[reduction]
-        wide = p.reshape(new, (new.shape[0], prod(shape[1:])))
-        segments = p.add(code, [wide, places, p.scalar(shape[0], "INT32")], new.dtype, (shape[0], prod(shape[1:])))
-        return p.binary(combine, rows, p.reshape(segments, shape))
+    """Rows with new ones put in, or combined, at places; of several at one place, the last one stays."""
+    shape, count = rows.shape, rows.shape[0]
     if reduction == "none" and places.constant is not None:
-        source = np.arange(shape[0])
-        source[places.constant.stored()] = shape[0] + np.arange(new.shape[0])
+        source = np.arange(count)
+        source[places.constant.stored()] = count + np.arange(new.shape[0])
         return p.take(p.concat([rows, new], 0), p.ints(source), 0)
-    column = p.reshape(places, (places.shape[0], 1))
-    laid = p.add("SCATTER_ND", [column, new, p.ints(shape)], new.dtype, shape)
     if reduction == "add":
-        return p.binary("ADD", rows, laid)
-    ones = p.const(np.ones(places.shape), "INT32")
-    counts = p.add("SCATTER_ND", [column, ones, p.ints(shape[:1])], "INT32", shape[:1])
-    written = p.reshape(p.binary("GREATER", counts, p.scalar(0, "INT32")), (shape[0], *[1] * (len(shape) - 1)))
-    return p.select(written, laid, rows)
+        column = p.reshape(places, (places.shape[0], 1))
+        return p.binary("ADD", rows, p.add("SCATTER_ND", [column, new, p.ints(shape)], new.dtype, shape))
+    number = p.ints(np.arange(new.shape[0]))
+    last = p.add("UNSORTED_SEGMENT_MAX", [number, places, p.scalar(count, "INT32")], "INT32", (count,))
+    written = p.reshape(p.binary("GREATER", last, p.scalar(-1, "INT32")), (count, *[1] * (len(shape) - 1)))
+    if reduction == "none":
+        return p.select(written, p.take(new, p.binary("MAXIMUM", last, p.scalar(0, "INT32")), 0), rows)
+    code, combine = SEGMENTS[reduction]
+    wide = p.reshape(new, (new.shape[0], prod(shape[1:])))
+    segments = p.add(code, [wide, places, p.scalar(count, "INT32")], new.dtype, (count, prod(shape[1:])))
+    return p.select(written, p.binary(combine, rows, p.reshape(segments, shape)), rows)
 
 
 @lowers(ops.OneHot)
@@ -152,17 +159,19 @@ def _last(p: Lowering, v: Value, axis: int) -> tuple[Tensor, tuple[int, ...]]:
     return p.get(v, order), order
 
 
-@lowers(ops.TopK, needs=[NUMBER])
+@lowers(ops.TopK, needs=[RING])
 def _top_k(p: Lowering, node: Node, op: ops.TopK) -> None:
     """The smallest are the largest of the opposites."""
     (v,) = node.inputs
     assert v is not None
     x, order = _last(p, v, op.axis)
+    x = ordered(p, x, v.type.dtype)
     source = x if op.largest else _opposite(p, x)
     shape = (*x.shape[:-1], op.k)
     results = [(x.dtype, shape), ("INT32", shape)]
     best, places = p.model.add("TOPK_V2", [source, p.scalar(op.k, "INT32")], results)
-    p.bind(node.outputs[0], best if op.largest else _opposite(p, best), order)
+    values = best if op.largest else _opposite(p, best)
+    p.bind(node.outputs[0], ordered(p, values, v.type.dtype), order)
     p.bind(node.outputs[1], p.cast(places, "INT64"), order)
 
 
@@ -173,12 +182,12 @@ def _opposite(p: Lowering, x: Tensor) -> Tensor:
     return p.binary("SUB", p.scalar(-1, x.dtype), x)
 
 
-@lowers(ops.ArgMax, ops.ArgMin, needs=[NUMBER])
+@lowers(ops.ArgMax, ops.ArgMin, needs=[RING])
 def _arg_extreme(p: Lowering, node: Node, op: ops.ArgMax | ops.ArgMin) -> None:
     (v,) = node.inputs
     assert v is not None
     order = p.order(v)
-    x, axis = p.get(v, order), order.index(op.axis)
+    x, axis = ordered(p, p.get(v, order), v.type.dtype), order.index(op.axis)
     if op.select_last_index:
         x = p.add("REVERSE_V2", [x, p.ints([axis])], x.dtype, x.shape)
     shape = [d for i, d in enumerate(x.shape) if i != axis]
@@ -195,7 +204,7 @@ def _first_extreme(p: Lowering, x: Tensor, axis: int, shape: list[int], largest:
     """64-bit integers are sorted, having no kernel."""
     if x.dtype != "INT64":
         code = "ARG_MAX" if largest else "ARG_MIN"
-        return p.add(code, [x, p.scalar(axis, "INT32")], "INT64", shape, OutputType=4)
+        return p.cast(p.add(code, [x, p.scalar(axis, "INT32")], "INT32", shape, OutputType=2), "INT64")
     perm = [*(i for i in range(len(x.shape)) if i != axis), axis]
     moved = p.transpose(x, perm)
     source = moved if largest else _opposite(p, moved)
@@ -204,7 +213,7 @@ def _first_extreme(p: Lowering, x: Tensor, axis: int, shape: list[int], largest:
     return p.cast(p.reshape(places, shape), "INT64")
 
 
-@lowers(ops.CumSum, needs=[NUMBER])
+@lowers(ops.CumSum, needs=[RING])
 def _cumsum(p: Lowering, node: Node, op: ops.CumSum) -> None:
     (v,) = node.inputs
     assert v is not None
@@ -213,47 +222,3 @@ def _cumsum(p: Lowering, node: Node, op: ops.CumSum) -> None:
     axis = p.scalar(order.index(op.axis), "INT32")
     y = p.add("CUMSUM", [x, axis], x.dtype, x.shape, Exclusive=op.exclusive, Reverse=op.reverse)
     p.finish(node, y, order)
-
-
-def _short(node: Node) -> bool:
-    x = node.inputs[0]
-    assert x is not None and isinstance(node.op, ops.CumProd)
-    return x.type.dims[node.op.axis] <= UNROLLED
-
-
-SHORT = Need(text=f"an axis of at most {UNROLLED} elements", holds=_short)
-
-
-@lowers(ops.CumProd, needs=[NUMBER, SHORT])
-def _cumprod(p: Lowering, node: Node, op: ops.CumProd) -> None:
-    """One product after another."""
-    (v,) = node.inputs
-    assert v is not None
-    x, n = p.get(v), v.type.dims[op.axis]
-    parts = [p.part(x, op.axis, i, i + 1) for i in range(n)]
-    parts = parts[::-1] if op.reverse else parts
-    if op.exclusive:
-        parts = [p.const(np.ones(parts[0].shape), x.dtype), *parts[:-1]]
-    for i in range(1, n):
-        parts[i] = p.binary("MUL", parts[i - 1], parts[i])
-    p.finish(node, p.concat(parts[::-1] if op.reverse else parts, op.axis))
-
-
-@lowers(ops.Trilu)
-def _trilu(p: Lowering, node: Node, op: ops.Trilu) -> None:
-    (v,) = node.inputs
-    assert v is not None
-    x = p.get(v)
-    ones: Array = np.ones(v.type.dims[-2:], bool)
-    kept = np.triu(ones, op.k) if op.upper else np.tril(ones, op.k)
-    p.finish(node, p.select(p.const(kept, "BOOL"), x, p.scalar(0, x.dtype)))
-
-
-@lowers(ops.Hardmax)
-def _hardmax(p: Lowering, node: Node, op: Op) -> None:
-    (v,) = node.inputs
-    assert v is not None and isinstance(op, ops.Hardmax)
-    x, order = _last(p, v, op.axis)
-    place = p.add("ARG_MAX", [x, p.scalar(len(x.shape) - 1, "INT32")], "INT32", x.shape[:-1], OutputType=2)
-    hot = [place, p.scalar(x.shape[-1], "INT32"), p.scalar(1.0), p.scalar(0.0)]
-    p.finish(node, p.add("ONE_HOT", hot, x.dtype, x.shape, Axis=-1), order)

@@ -1,8 +1,8 @@
-"""Matrix products, Einstein sums and attention."""
+"""Matrix products and Einstein sums."""
 
 from __future__ import annotations
 
-from math import inf, prod
+from math import prod
 
 import numpy as np
 
@@ -10,9 +10,8 @@ from compiler import ops
 from compiler.graph import Node, Value
 from compiler.op import Op
 from compiler.ops.layout import ConvertLayout, logical, order_of
-from compiler.tensor import BOOL
 from targets.tflite.lower.lowering import Lowering
-from targets.tflite.lower.table import FLOAT, FLOATS, lowers, op_need, operand_types
+from targets.tflite.lower.table import FLOAT, lowers, op_need
 from targets.tflite.model import Tensor
 
 MAX_MATMUL_RANK = 4
@@ -114,64 +113,3 @@ def _contracted(p: Lowering, a: tuple[Tensor, str], b: tuple[Tensor, str], resul
     z = p.matmul(matrix(x, left, [batch, rows, inner]), matrix(y, right, [batch, columns, inner]), adjoint=True)
     letters = [*batch, *rows, *columns]
     return p.reshape(z, [sizes[c] for c in letters]), "".join(letters)
-
-
-@lowers(ops.Attention, needs=[operand_types(*FLOATS, BOOL)])
-def _attention(p: Lowering, node: Node, op: ops.Attention) -> None:
-    """softmax(q k^T * scale + mask) v; what sees nothing gives 0."""
-    q, k, v = (p.get(x) for x in node.inputs[:3] if x is not None)
-    mask = node.inputs[3] if len(node.inputs) > 3 else None
-    batch, heads, queries, depth = q.shape
-    shared, keys = k.shape[1:3]
-    grouped = (batch, shared, heads // shared * queries, depth)
-    scores = product(p, p.reshape(p.times(q, op.scale), grouped), k, adjoint=True)
-    scores = p.reshape(scores, (batch, heads, queries, keys))
-    if op.softcap > 0:
-        scores = p.times(p.unary("TANH", p.times(scores, 1 / op.softcap)), op.softcap)
-    scores, masked = _masked(p, scores, mask, op.causal)
-    weights = p.unary("SOFTMAX", scores, Beta=1.0)
-    if masked:
-        seen = p.binary("EQUAL", weights, weights)
-        weights = p.select(seen, weights, p.scalar(0.0))
-    y = product(p, p.reshape(weights, (*grouped[:3], keys)), v)
-    p.finish(node, p.reshape(y, node.output.type.dims))
-
-
-@lowers(ops.RotaryEmbedding)
-def _rotary(p: Lowering, node: Node, op: ops.RotaryEmbedding) -> None:
-    """Pairs of features turned by the angles of their position; the features that are not turned follow."""
-    first, cos, sin, *positions = node.inputs
-    assert first is not None and cos is not None and sin is not None
-    x, half = p.get(first), cos.type.dims[-1]
-    tables = [p.get(cos), p.get(sin)]
-    if positions and positions[0] is not None:
-        tables = [p.take(t, p.get(positions[0]), 0) for t in tables]
-    c, s = (p.reshape(t, (t.shape[0], 1, *t.shape[1:])) for t in tables)
-    starts, step = ((0, 1), 2) if op.interleaved else ((0, half), 1)
-    a, b = (p.part(x, 3, start, start + step * (half - 1) + 1, step) for start in starts)
-    real = p.binary("SUB", p.binary("MUL", c, a), p.binary("MUL", s, b))
-    imaginary = p.binary("ADD", p.binary("MUL", s, a), p.binary("MUL", c, b))
-    if op.interleaved:
-        column = (*real.shape, 1)
-        both = p.concat([p.reshape(real, column), p.reshape(imaginary, column)], 4)
-        parts = [p.reshape(both, (*x.shape[:3], 2 * half))]
-    else:
-        parts = [real, imaginary]
-    rest = [p.part(x, 3, 2 * half, x.shape[3])] if 2 * half < x.shape[3] else []
-    p.finish(node, p.concat([*parts, *rest], 3))
-
-
-def _masked(p: Lowering, scores: Tensor, mask: Value | None, causal: bool) -> tuple[Tensor, bool]:
-    """Scores with what is not seen at -inf, and whether a row may be without anything seen."""
-    blind = False
-    if mask is not None:
-        if mask.type.dtype is BOOL:
-            scores = p.select(p.get(mask), scores, p.scalar(-inf))
-        else:
-            scores = p.binary("ADD", scores, p.get(mask))
-        finite = mask.data is not None and mask.type.dtype is not BOOL and np.isfinite(mask.data).all()
-        blind = not finite
-    if causal:
-        seen = np.tri(*scores.shape[-2:], dtype=np.bool_)
-        scores = p.binary("ADD", scores, p.const(np.where(seen, 0.0, -inf), "FLOAT32"))
-    return scores, blind

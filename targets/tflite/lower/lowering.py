@@ -17,9 +17,12 @@ from compiler.graph import Node, Value
 from compiler.ops.layout import Order, logical, order_of
 from compiler.tensor import BOOL, I64, U32, U64, Array, DType
 from targets.tflite import opset
+from targets.tflite.halves import fits_half
+from targets.tflite.lower.axes import merged_axes, merged_permutation, runs_of
 from targets.tflite.model import NUMPY, Model, Options, Tensor
 
 Number = bool | int | float
+MOST_AXES = 6  # of reductions and concatenations by the default delegate
 HALF_FROM = 1024  # elements from which a kernel is stored in 16 bits; smaller ones save little and cost accuracy
 
 
@@ -42,6 +45,7 @@ class Lowering:
         self._tensors: dict[tuple[Value, Order], Tensor] = {}
         self._wide: dict[int, Tensor] = {}
         self._shared: dict[tuple[object, ...], Tensor] = {}
+        self._narrow: dict[int, Tensor] = {}  # id of a tensor of int64 -> the one of int32 that it was cast from
         self._holds: dict[int, int] = {}  # id of a tensor -> how many values it holds
 
     # -- values ----------------------------------------------------------------------------------------------
@@ -53,10 +57,11 @@ class Lowering:
         return "BOOL" if t is BOOL else "INT64" if t in (I64, U32, U64) else "INT32"
 
     def bind(self, v: Value, tensor: Tensor, order: Order | None = None) -> None:
-        """Let `tensor`, whose axes stand in `order`, hold a value."""
+        """Let `tensor`, whose axes stand in `order`, hold a value; what is not known of its shape may be anything."""
         order = logical(v.type.rank) if order is None else order
-        expected = tuple(v.type.dims[i] for i in order)
-        assert tensor.shape == expected, f"{v!r} held as {tensor} in order {order}"
+        shape = [v.type.shape[i] for i in order]
+        fits = all(isinstance(d, str) or d == n for d, n in zip(shape, tensor.shape, strict=True))
+        assert fits, f"{v!r} held as {tensor} in order {order}"
         self._orders[v] = order
         self._tensors[v, order] = tensor
         self._holds[id(tensor)] = self._holds.get(id(tensor), 0) + 1
@@ -138,6 +143,8 @@ class Lowering:
 
     def _constant(self, v: Value, order: Order) -> Tensor:
         assert v.data is not None
+        if not v.data.size:
+            return self.filled(self.scalar(0, self.dtype(v.type.dtype)), [v.type.dims[i] for i in order])
         return self.weight(v.data, self.dtype(v.type.dtype), v.name or "const", order)
 
     def weight(
@@ -150,13 +157,19 @@ class Lowering:
     ) -> Tensor:
         """A constant. Large ones of floats are stored in 16 bits if the precision says so and those hold them."""
         large = dtype == "FLOAT32" and data.ndim > 1 and data.size >= HALF_FROM
-        if large and self.precision == "fp16" and _fits_half(data):
+        if large and self.precision == "fp16" and fits_half(data):
             stored = self.model.constant(_held(data), name, perm, "FLOAT16", shape)
             found = self._wide.get(id(stored))
             if found is None:
                 found = self._wide[id(stored)] = self.add("DEQUANTIZE", [stored], "FLOAT32", stored.shape)
             return found
         return self.model.constant(_held(data), name, perm, dtype, shape)
+
+    def filled(self, value: Tensor, shape: Sequence[int]) -> Tensor:
+        """A tensor of one value, given without axes; the runtime takes no constant without elements."""
+        if value.constant is not None and 0 not in shape:
+            return self.const(np.full(shape, value.constant.array), value.dtype)
+        return self.add("FILL", [self.ints(shape), value], value.dtype, shape)
 
     def shared(self, key: tuple[object, ...], make: Callable[[], Tensor]) -> Tensor:
         """What several operators read, made once."""
@@ -233,7 +246,14 @@ class Lowering:
 
     def cast(self, x: Tensor, dtype: str) -> Tensor:
         """`x` in another element type."""
-        return x if x.dtype == dtype else self.add("CAST", [x], dtype, x.shape)
+        if x.dtype == "INT64" and dtype == "INT32":
+            x = self._narrow.get(id(x), x)
+        if x.dtype == dtype:
+            return x
+        y = self.add("CAST", [x], dtype, x.shape)
+        if x.dtype == "INT32" and dtype == "INT64":
+            self._narrow[id(y)] = x
+        return y
 
     def numeric(self, x: Tensor) -> Tensor:
         """`x`, booleans as int32, for operators that move no booleans."""
@@ -292,6 +312,8 @@ class Lowering:
         if x.constant is not None:
             places = np.cumsum(sizes[:-1])
             return tuple(self.const(part, x.dtype) for part in np.split(x.constant.stored(), places, axis))
+        if x.dtype == "BOOL":  # which no kernel splits
+            return tuple(self.part(x, axis, sum(sizes[:i]), sum(sizes[: i + 1])) for i in range(len(sizes)))
         shapes = [tuple(n if i == axis else d for i, d in enumerate(x.shape)) for n in sizes]
         results = [(x.dtype, shape) for shape in shapes]
         if len(set(sizes)) == 1:
@@ -303,7 +325,15 @@ class Lowering:
         if len(parts) == 1:
             return parts[0]
         axis %= len(parts[0].shape)
-        shape = [sum(t.shape[axis] for t in parts) if i == axis else d for i, d in enumerate(parts[0].shape)]
+        arrays = [t.constant.stored() for t in parts if t.constant is not None]
+        if len(arrays) == len(parts):
+            return self.const(np.concatenate(arrays, axis), parts[0].dtype)
+        first = parts[0].shape
+        shape = [sum(t.shape[axis] for t in parts) if i == axis else d for i, d in enumerate(first)]
+        if len(first) > MOST_AXES:
+            before, after = prod(first[:axis]), prod(first[axis + 1 :])
+            blocks = [self.reshape(t, (before, t.shape[axis], after)) for t in parts]
+            return self.reshape(self.concat(blocks, 1), shape)
         return self.add("CONCATENATION", parts, parts[0].dtype, shape, Axis=axis)
 
     def take(self, x: Tensor, indices: Tensor, axis: int) -> Tensor:
@@ -316,18 +346,31 @@ class Lowering:
         axes = sorted(a % len(x.shape) for a in axes)
         if not axes:
             return x
+        if len(x.shape) > MOST_AXES:
+            return self._reduce_runs(code, x, axes, keep)
         kept = [1 if i in axes else d for i, d in enumerate(x.shape) if keep or i not in axes]
         return self.add(code, [x, self.ints(axes)], x.dtype, kept, KeepDims=keep)
 
-    def pad(self, x: Tensor, begins: Sequence[int], ends: Sequence[int], value: Number = 0) -> Tensor:
+    def _reduce_runs(self, code: str, x: Tensor, axes: Sequence[int], keep: bool) -> Tensor:
+        """A reduction of many axes, one run of neighbours after another."""
+        shape, y = list(x.shape), x
+        for run in runs_of(axes):
+            before, after = prod(shape[: run[0]]), prod(shape[run[-1] + 1 :])
+            y = self.reshape(y, (before, prod(shape[a] for a in run), after))
+            y = self.add(code, [y, self.ints([1])], y.dtype, (before, 1, after), KeepDims=True)
+            shape[run[0] : run[-1] + 1] = [1] * len(run)
+        return self.reshape(y, [d for i, d in enumerate(shape) if keep or i not in axes])
+
+    def pad(self, x: Tensor, begins: Sequence[int], ends: Sequence[int], value: Tensor | Number = 0) -> Tensor:
         """`x` with elements of one value around it."""
         if not any(begins) and not any(ends):
             return x
         shape = [b + d + e for b, d, e in zip(begins, x.shape, ends, strict=True)]
         widths = self.ints(list(zip(begins, ends, strict=True)))
-        if value == 0:
+        fill = value if isinstance(value, Tensor) else self.scalar(value, x.dtype)
+        if fill.constant is not None and not fill.constant.array.any():
             return self.add("PAD", [x, widths], x.dtype, shape)
-        return self.add("PADV2", [x, widths, self.scalar(value, x.dtype)], x.dtype, shape)
+        return self.add("PADV2", [x, widths, fill], x.dtype, shape)
 
     def matmul(self, x: Tensor, y: Tensor, adjoint: bool = False) -> Tensor:
         """The product of the matrices in the last two axes; `adjoint`: those of y are transposed."""
@@ -339,44 +382,6 @@ class Lowering:
         """x [...,K] times the transpose of w [N,K], plus b [N]."""
         shape = (*x.shape[:-1], w.shape[0])
         return self.add("FULLY_CONNECTED", [x, w, b] if b else [x, w], x.dtype, shape, KeepNumDims=True)
-
-
-def merged_axes(shapes: Sequence[tuple[int, ...]], shape: Sequence[int]) -> list[list[int]]:
-    """The axes of a broadcast result in runs along which every operand is either spread or not."""
-    groups: list[list[int]] = []
-    last: tuple[bool, ...] = ()
-    for axis, d in enumerate(shape):
-        lead = [axis - len(shape) + len(s) for s in shapes]
-        own = [s[i] if i >= 0 else 1 for s, i in zip(shapes, lead, strict=True)]
-        pattern = tuple(n == d for n in own)
-        if groups and (pattern == last or d == 1):
-            groups[-1].append(axis)
-        else:
-            groups.append([axis])
-            last = pattern
-    return groups
-
-
-def merged_permutation(dims: Sequence[int], perm: Sequence[int]) -> tuple[list[int], list[int]]:
-    """The same movement on fewer axes: those of length 1 dropped, neighbours that stay neighbours merged. Returns the
-    shape of the operand and the permutation."""
-    runs: list[list[int]] = []
-    for axis in (i for i in perm if dims[i] != 1):
-        between = range(runs[-1][-1] + 1, axis) if runs else ()
-        if runs and axis > runs[-1][-1] and all(dims[i] == 1 for i in between):
-            runs[-1].append(axis)
-        else:
-            runs.append([axis])
-    order = sorted(range(len(runs)), key=lambda r: runs[r][0])
-    shape = [prod(dims[i] for i in runs[r]) for r in order]
-    return shape or [1], [order.index(r) for r in range(len(runs))] or [0]
-
-
-def _fits_half(data: Array) -> bool:
-    """Whether no finite element becomes infinite in float16."""
-    largest = np.finfo(np.float16).max
-    inside = -largest <= data.min() and data.max() <= largest
-    return bool(inside) or bool((np.abs(data[np.isfinite(data)]) <= largest).all())
 
 
 def _held(data: Array) -> Array:

@@ -9,9 +9,10 @@ from compiler.graph import Node
 from compiler.op import Op
 from compiler.ops.layout import ConvertLayout, channels_last, order_of
 from compiler.target import Need
+from targets.tflite.lower.axes import merged_permutation
 from targets.tflite.lower.elementwise import one
-from targets.tflite.lower.lowering import Lowering, merged_permutation
-from targets.tflite.lower.table import SOURCE, constant_operands, lowers, up_to
+from targets.tflite.lower.lowering import Lowering
+from targets.tflite.lower.table import SOURCE, lowers, up_to
 from targets.tflite.model import Tensor
 
 MAX_TRANSPOSE = 6
@@ -80,8 +81,11 @@ def _concat(p: Lowering, node: Node, op: ops.Concat) -> None:
 
 @lowers(ops.Split)
 def _split(p: Lowering, node: Node, op: ops.Split) -> None:
+    """Parts without elements have no readers."""
     x, order = one(p, node)
-    for v, part in zip(node.outputs, p.split(x, op.sizes, order.index(op.axis)), strict=True):
+    sizes = [size for size in op.sizes if size]
+    filled = [v for v, size in zip(node.outputs, op.sizes, strict=True) if size]
+    for v, part in zip(filled, p.split(x, sizes, order.index(op.axis)), strict=True):
         p.bind(v, part, order)
 
 
@@ -108,7 +112,7 @@ def _cut_axis(p: Lowering, x: Tensor, axis: int, bounds: tuple[int, int, int]) -
     return p.reshape(y, (*x.shape[:axis], y.shape[1], *x.shape[axis + 1 :]))
 
 
-@lowers(ops.Pad, needs=[constant_operands(1)])
+@lowers(ops.Pad)
 def _pad(p: Lowering, node: Node, op: ops.Pad) -> None:
     """What no builtin mirrors or repeats is gathered, axis by axis."""
     (x, rank), order = (node.inputs[0], len(op.pads) // 2), p.result_order(node)
@@ -116,9 +120,11 @@ def _pad(p: Lowering, node: Node, op: ops.Pad) -> None:
     y = p.get(x, order)
     begins, ends = ([op.pads[k + i] for i in order] for k in (0, rank))
     if op.mode == "constant":
-        fill = node.inputs[1] if len(node.inputs) > 1 else None
-        value = op.value if fill is None or fill.data is None else fill.data.reshape(-1)[0].item()
-        p.finish(node, _padded(p, y, begins, ends, value), order)
+        fill = p.operand(node, 1)
+        if fill is None:
+            assert not isinstance(op.value, str)
+            fill = p.scalar(op.value, y.dtype)
+        p.finish(node, _padded(p, y, begins, ends, p.reshape(fill, ())), order)
         return
     mirrors = op.mode == "reflect" and rank <= MAX_SLICE
     if mirrors and all(max(b, e) < d for b, e, d in zip(begins, ends, y.shape, strict=True)):
@@ -133,17 +139,15 @@ def _pad(p: Lowering, node: Node, op: ops.Pad) -> None:
     p.finish(node, y, order)
 
 
-def _padded(p: Lowering, x: Tensor, begins: list[int], ends: list[int], value: float | bool | str) -> Tensor:
-    """Ranks that no builtin pads, and booleans, are joined with constants."""
-    assert not isinstance(value, str)
+def _padded(p: Lowering, x: Tensor, begins: list[int], ends: list[int], value: Tensor) -> Tensor:
+    """Ranks that no builtin pads, and booleans, are joined with tensors of the value."""
     if len(x.shape) <= MAX_SLICE and x.dtype != "BOOL":
         return p.pad(x, begins, ends, value)
     for axis, (begin, end) in enumerate(zip(begins, ends, strict=True)):
         parts = [x]
         for count, at in ((begin, 0), (end, 2)):
             if count:
-                block = [count if i == axis else d for i, d in enumerate(x.shape)]
-                parts.insert(at, p.const(np.full(block, value), x.dtype))
+                parts.insert(at, p.filled(value, [count if i == axis else d for i, d in enumerate(x.shape)]))
         x = p.concat(parts, axis)
     return x
 

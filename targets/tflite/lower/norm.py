@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import prod
+
 import numpy as np
 
 from compiler import ops
@@ -10,79 +12,48 @@ from compiler.op import Op
 from compiler.ops.layout import Order, channels_last
 from compiler.ops.reduce import Reduce
 from compiler.tensor import BOOL
-from targets.tflite.lower.elementwise import magnitude, one, truncated_quotient
-from targets.tflite.lower.lowering import Lowering, restricted
+from targets.tflite.lower.conv import POINT, convolved
+from targets.tflite.lower.elementwise import one
+from targets.tflite.lower.integer import ordered
+from targets.tflite.lower.lowering import MOST_AXES, Lowering, restricted
 from targets.tflite.lower.table import (
-    DIVISIBLE,
     FLOAT,
     FLOATS,
-    INTS,
-    NUMBER,
+    INTEGER,
+    RING,
+    constant_operands,
     lowers,
-    op_need,
     operand_types,
 )
 from targets.tflite.model import Tensor
 
 TINY = 2.0**-126  # the smallest normal float32
+DENSE_MEAN_FROM = 512  # elements of a row whose mean plus a number is one dense layer, 1 % slower in all, and not two
 EXTREMES: dict[type[Op], tuple[str, str]] = {
     ops.ReduceMax: ("REDUCE_MAX", "REDUCE_ANY"),
     ops.ReduceMin: ("REDUCE_MIN", "REDUCE_ALL"),
 }
-SUMS: tuple[type[Op], ...] = (
-    ops.ReduceSum, ops.ReduceProd, ops.ReduceL1, ops.ReduceL2, ops.ReduceSumSquare, ops.ReduceLogSum,
-    ops.ReduceLogSumExp,
-)  # fmt: skip
+SUMS: dict[type[Op], str] = {ops.ReduceSum: "SUM", ops.ReduceProd: "REDUCE_PROD", ops.ReduceMean: "MEAN"}
 
 
-@lowers(*SUMS, needs=[NUMBER])
-@lowers(ops.ReduceMean, needs=[DIVISIBLE])
-@lowers(*EXTREMES, needs=[operand_types(*FLOATS, *INTS, BOOL)])
+@lowers(ops.ReduceSum, ops.ReduceProd, needs=[RING])
+@lowers(ops.ReduceMean, needs=[FLOAT])
+@lowers(*EXTREMES, needs=[operand_types(*FLOATS, *INTEGER, BOOL)])
 def _reduce(p: Lowering, node: Node, op: Reduce) -> None:
     (v,) = node.inputs
     assert v is not None
     layout = node.output.type.layout if op.keepdims else None
     order = layout.order if layout is not None else p.order(v)
     axes = [order.index(a) for a in op.axes]
-    y = _reduced(p, p.get(v, order), op, axes, op.keepdims)
+    dtype = v.type.dtype if type(op) in EXTREMES else BOOL  # of sums, order does not matter
+    y = ordered(p, _reduced(p, ordered(p, p.get(v, order), dtype), op, axes, op.keepdims), dtype)
     kept = order if op.keepdims else restricted(order, [a for a in range(v.type.rank) if a not in op.axes])
     p.finish(node, y, kept)
 
 
 def _reduced(p: Lowering, x: Tensor, op: Op, axes: list[int], keep: bool) -> Tensor:
-    if type(op) in EXTREMES:
-        return p.reduce(EXTREMES[type(op)][x.dtype == "BOOL"], x, axes, keep)
-    if isinstance(op, ops.ReduceMean):
-        return _mean(p, x, axes, keep)
-    if isinstance(op, ops.ReduceProd):
-        return p.reduce("REDUCE_PROD", x, axes, keep)
-    if isinstance(op, ops.ReduceLogSumExp):
-        return _log_sum_exp(p, x, axes, keep)
-    if isinstance(op, ops.ReduceL1):
-        x = magnitude(p, x)
-    elif isinstance(op, ops.ReduceL2 | ops.ReduceSumSquare):
-        x = p.unary("SQUARE", x) if x.dtype == "FLOAT32" else p.binary("MUL", x, x)
-    total = p.reduce("SUM", x, axes, keep)
-    if isinstance(op, ops.ReduceL2):
-        return p.cast(p.unary("SQRT", p.cast(total, "FLOAT32")), x.dtype)
-    return p.unary("LOG", total) if isinstance(op, ops.ReduceLogSum) else total
-
-
-def _mean(p: Lowering, x: Tensor, axes: list[int], keep: bool) -> Tensor:
-    """That of integers is cut towards zero."""
-    if x.dtype == "FLOAT32":
-        return p.reduce("MEAN", x, axes, keep)
-    count = int(np.prod([x.shape[a] for a in axes]))
-    return truncated_quotient(p, p.reduce("SUM", x, axes, keep), p.scalar(count, x.dtype))
-
-
-def _log_sum_exp(p: Lowering, x: Tensor, axes: list[int], keep: bool) -> Tensor:
-    """log(sum(exp(x - max))) + max, with a finite stand-in for an infinite max."""
-    top = p.reduce("REDUCE_MAX", x, axes)
-    top = p.select(p.binary("LESS", p.unary("ABS", top), p.scalar(np.inf)), top, p.scalar(0.0))
-    total = p.reduce("SUM", p.unary("EXP", p.binary("SUB", x, top)), axes)
-    y = p.binary("ADD", p.unary("LOG", total), top)
-    return y if keep else p.reshape(y, [d for i, d in enumerate(x.shape) if i not in axes])
+    code = EXTREMES[type(op)][x.dtype == "BOOL"] if type(op) in EXTREMES else SUMS[type(op)]
+    return p.reduce(code, x, axes, keep)
 
 
 def _channel(p: Lowering, v: Value, order: Order) -> Tensor:
@@ -95,17 +66,17 @@ def _scaled(p: Lowering, x: Tensor, scale: Tensor, bias: Tensor | None) -> Tenso
     return y if bias is None else p.binary("ADD", y, bias)
 
 
-@lowers(ops.BatchNorm, needs=[FLOAT])
+@lowers(ops.BatchNorm, needs=[FLOAT, constant_operands(1, 2, 3, 4)])
 def _batch_norm(p: Lowering, node: Node, op: ops.BatchNorm) -> None:
-    """The scale and shift it amounts to, where its parameters are constants."""
+    """The scale and shift it amounts to. Of an image [N,H,W,C] that is one pass
+    over memory, activation included: a depthwise convolution of 1x1."""
     x, order = one(p, node)
-    if any(c is not None and c.data is None for c in node.inputs[1:]):
-        scale, bias, mean, variance = (_channel(p, c, order) for c in node.inputs[1:] if c is not None)
-        centred = p.binary("MUL", p.binary("SUB", x, mean), p.unary("RSQRT", p.plus(variance, op.eps)))
-        p.finish(node, _scaled(p, centred, scale, bias), order)
-        return
     g, b, m, v = (np.asarray(c.data, np.float64) for c in node.inputs[1:] if c is not None)
     factor = g / np.sqrt(v + op.eps)
+    if order == channels_last(4):
+        scale, shift = p.const(factor.reshape(1, 1, 1, -1), "FLOAT32"), p.const(b - m * factor, "FLOAT32")
+        p.finish(node, convolved(p, x, scale, shift, POINT, depthwise=True), order)
+        return
     shape = [len(g) if a == 1 else 1 for a in order]
     scale, shift = (p.const(t.reshape(shape), "FLOAT32") for t in (factor, b - m * factor))
     p.finish(node, _scaled(p, x, scale, shift), order)
@@ -118,8 +89,13 @@ def standardized(p: Lowering, x: Tensor, axes: list[int], eps: float) -> Tensor:
 
 
 def _over_rms(p: Lowering, x: Tensor, axes: list[int], eps: float) -> Tensor:
-    variance = p.reduce("MEAN", p.unary("SQUARE", x), axes)
-    return p.binary("MUL", x, p.unary("RSQRT", p.plus(variance, eps)))
+    square, width = p.unary("SQUARE", x), x.shape[-1]
+    if axes == [len(x.shape) - 1] and width >= DENSE_MEAN_FROM and eps:
+        mean = p.shared(("mean", width), lambda: p.model.constant(np.full((1, width), 1 / width, np.float32), "mean"))
+        variance = p.fully_connected(square, mean, p.const([eps], "FLOAT32"))
+    else:
+        variance = p.plus(p.reduce("MEAN", square, axes), eps)
+    return p.binary("MUL", x, p.unary("RSQRT", variance))
 
 
 @lowers(ops.InstanceNorm, needs=[FLOAT])
@@ -157,8 +133,12 @@ def _layer_norm(p: Lowering, node: Node, op: ops.LayerNorm | ops.RmsNorm) -> Non
     assert scale is not None
     axes = [i for i, a in enumerate(order) if a >= op.axis]
     normal = standardized if isinstance(op, ops.LayerNorm) else _over_rms
-    shift = p.aligned(bias[0], order) if bias and bias[0] is not None else None
-    p.finish(node, _scaled(p, normal(p, x, axes, op.eps), p.aligned(scale, order), shift), order)
+    y = normal(p, x, axes, op.eps)
+    if scale.data is None or bool((scale.data != 1).any()):
+        y = p.binary("MUL", y, p.aligned(scale, order))
+    if bias and bias[0] is not None:
+        y = p.binary("ADD", y, p.aligned(bias[0], order))
+    p.finish(node, y, order)
 
 
 def _behind(p: Lowering, node: Node, axis: int) -> tuple[Tensor, Order]:
@@ -174,8 +154,9 @@ def _behind(p: Lowering, node: Node, axis: int) -> tuple[Tensor, Order]:
 @lowers(ops.Softmax, ops.LogSoftmax, needs=[FLOAT])
 def _softmax(p: Lowering, node: Node, op: ops.Softmax | ops.LogSoftmax) -> None:
     x, order = _behind(p, node, op.axis)
-    y = p.unary("SOFTMAX", x, Beta=1.0) if isinstance(op, ops.Softmax) else p.unary("LOG_SOFTMAX", x)
-    p.finish(node, y, order)
+    rows = p.reshape(x, (prod(x.shape[:-1]), x.shape[-1])) if len(x.shape) > MOST_AXES else x
+    y = p.unary("SOFTMAX", rows, Beta=1.0) if isinstance(op, ops.Softmax) else p.unary("LOG_SOFTMAX", rows)
+    p.finish(node, p.reshape(y, x.shape), order)
 
 
 @lowers(ops.LpNormalize, needs=[FLOAT])
@@ -187,23 +168,3 @@ def _lp_normalize(p: Lowering, node: Node, op: ops.LpNormalize) -> None:
     else:
         norm = p.unary("SQRT", p.reduce("SUM", p.unary("SQUARE", x), axes))
     p.finish(node, p.binary("DIV", x, p.binary("MAXIMUM", norm, p.scalar(max(op.eps, TINY)))), order)
-
-
-@lowers(ops.LocalResponseNorm, needs=[FLOAT, op_need("a size of at least 1", lambda op: op.size >= 1)])
-def _local_response_norm(p: Lowering, node: Node, op: ops.LocalResponseNorm) -> None:
-    """The builtin's window is symmetric; one of an even size is summed channel by channel."""
-    (v,) = node.inputs
-    assert v is not None
-    order = channels_last(v.type.rank)
-    x, before = p.get(v, order), (op.size - 1) // 2
-    if op.size % 2 and len(x.shape) == 4:
-        options = {"Radius": before, "Bias": op.bias, "Alpha": op.alpha / op.size, "Beta": op.beta}
-        p.finish(node, p.unary("LOCAL_RESPONSE_NORMALIZATION", x, **options), order)
-        return
-    zeros, channels = [0] * (len(x.shape) - 1), x.shape[-1]
-    wide = p.pad(p.unary("SQUARE", x), (*zeros, before), (*zeros, op.size - 1 - before))
-    total = p.part(wide, -1, 0, channels)
-    for i in range(1, op.size):
-        total = p.binary("ADD", total, p.part(wide, -1, i, i + channels))
-    scale = p.plus(p.times(total, op.alpha / op.size), op.bias)
-    p.finish(node, p.binary("MUL", x, p.binary("POW", scale, p.scalar(-op.beta))), order)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from math import inf, prod
+from math import inf
 
 import numpy as np
 
@@ -18,16 +18,19 @@ from targets.tflite.opset import SAME, VALID
 
 Ints = tuple[int, ...]
 VALUES_ONLY = op_need("no indices output", lambda op: not op.indices)
+DENSE = op_need("dilations of 1", lambda op: set(op.dilations) <= {1})
 
 
 def _reach(op: ops.Pool, spatial: Ints, out: Ints) -> Ints:
-    """Pads with which the windows of the known output just fit; what no window reaches has a negative end."""
+    """Pads with which the windows of the known output fit. An end is negative where so much is beyond the last window
+    that another would fit."""
     n = len(op.kernel)
     ends = [
         (out[i] - 1) * op.strides[i] + (op.kernel[i] - 1) * op.dilations[i] + 1 - spatial[i] - op.pads[i]
         for i in range(n)
     ]
-    return (*op.pads[:n], *ends)
+    unread = [0 if -op.strides[i] < end < 0 and op.dilations[i] == 1 else end for i, end in enumerate(ends)]
+    return (*op.pads[:n], *unread)
 
 
 def _slide(p: Lowering, code: str, x: Tensor, kernel: Ints, strides: Ints, scheme: int) -> Tensor:
@@ -63,35 +66,22 @@ def _filled(p: Lowering, x: Tensor, pads: Ints, value: float) -> Tensor:
     return p.pad(x, (0, *pads[:n], 0), (0, *(max(e, 0) for e in pads[n:]), 0), value)
 
 
-def _taps(p: Lowering, x: Tensor, op: ops.Pool, out: Ints, code: str) -> Tensor:
-    """A dilated window as one strided slice per place in it."""
-    result: Tensor | None = None
-    for tap in np.ndindex(*op.kernel):
-        begins = [t * d for t, d in zip(tap, op.dilations, strict=True)]
-        ends = [b + (o - 1) * s + 1 for b, o, s in zip(begins, out, op.strides, strict=True)]
-        part = p.cut(x, (0, *begins, 0), (x.shape[0], *ends, x.shape[-1]), (1, *op.strides, 1))
-        result = part if result is None else p.binary(code, result, part)
-    assert result is not None
-    return result
-
-
-@lowers(ops.MaxPool, needs=[VALUES_ONLY, FLOAT, ranks(3, 5)])
+@lowers(ops.MaxPool, needs=[VALUES_ONLY, DENSE, FLOAT, ranks(3, 5)])
 def _max_pool(p: Lowering, node: Node, op: ops.MaxPool) -> None:
     (v,) = node.inputs
     assert v is not None
     order = channels_last(v.type.rank)
     x, out = p.get(v, order), node.outputs[0].type.dims[2:]
     pads = _reach(op, x.shape[1:-1], out)
-    if set(op.dilations) > {1} or max(op.dilations) > 1:
-        y = _taps(p, _filled(p, x, pads, -inf), op, out, "MAXIMUM")
-    elif pads == same_pads(x.shape[1:-1], op.kernel, op.strides, op.dilations, upper=True) and any(pads):
+    if pads == same_pads(x.shape[1:-1], op.kernel, op.strides, op.dilations, upper=True) and any(pads):
         y = _slide(p, "MAX_POOL_2D", x, op.kernel, op.strides, SAME)
     else:
-        y = _slide(p, "MAX_POOL_2D", _filled(p, x, pads, -inf), op.kernel, op.strides, VALID)
+        outside = 0.0 if p.model.is_nonnegative(x) else -inf
+        y = _slide(p, "MAX_POOL_2D", _filled(p, x, pads, outside), op.kernel, op.strides, VALID)
     p.finish(node, y, order)
 
 
-@lowers(ops.AveragePool, needs=[FLOAT, ranks(3, 5)])
+@lowers(ops.AveragePool, needs=[DENSE, FLOAT, ranks(3, 5)])
 def _average_pool(p: Lowering, node: Node, op: ops.AveragePool) -> None:
     """Elements outside do not count: the builtin's own rule where its padding is ours, else the mean with zeros is
     corrected by a constant factor per window."""
@@ -101,16 +91,12 @@ def _average_pool(p: Lowering, node: Node, op: ops.AveragePool) -> None:
     x, out = p.get(v, order), node.output.type.dims[2:]
     pads = _reach(op, x.shape[1:-1], out)
     same = pads == same_pads(x.shape[1:-1], op.kernel, op.strides, op.dilations, upper=True)
-    dilated = max(op.dilations) > 1
-    if same and any(pads) and not op.count_include_pad and not dilated and len(op.kernel) < 3:
+    if same and any(pads) and not op.count_include_pad and len(op.kernel) < 3:
         p.finish(node, _slide(p, "AVERAGE_POOL_2D", x, op.kernel, op.strides, SAME), order)
         return
     x = _filled(p, x, pads, 0.0)
     factor = counted(op, v.type.dims[2:], out)
-    if dilated:
-        y = p.times(_taps(p, x, op, out, "ADD"), 1 / prod(op.kernel))
-    else:
-        y = _slide(p, "AVERAGE_POOL_2D", x, op.kernel, op.strides, VALID)
+    y = _slide(p, "AVERAGE_POOL_2D", x, op.kernel, op.strides, VALID)
     if factor is not None:
         y = p.binary("MUL", y, p.const(factor[None, ..., None], "FLOAT32"))
     p.finish(node, y, order)
@@ -128,41 +114,12 @@ def counted(op: ops.AveragePool, spatial: Ints, out: Ints) -> np.ndarray[tuple[i
     return None if (factor == 1).all() else factor
 
 
-@lowers(ops.LpPool, needs=[FLOAT, ranks(3, 5)])
-def _lp_pool(p: Lowering, node: Node, op: ops.LpPool) -> None:
-    """The root of the window size times the mean of powers."""
-    (v,) = node.inputs
-    assert v is not None
-    order = channels_last(v.type.rank)
-    x, out = p.get(v, order), node.output.type.dims[2:]
-    x = _filled(p, x, _reach(op, x.shape[1:-1], out), 0.0)
-    size = p.unary("ABS", x)
-    powers = size if op.p == 1 else p.unary("SQUARE", x) if op.p == 2 else p.binary("POW", size, p.scalar(float(op.p)))
-    if max(op.dilations) > 1:
-        total = _taps(p, powers, op, out, "ADD")
-    else:
-        mean = _slide(p, "AVERAGE_POOL_2D", powers, op.kernel, op.strides, VALID)
-        total = p.times(mean, float(prod(op.kernel)))
-    p.finish(node, root(p, total, op.p), order)
-
-
-def root(p: Lowering, total: Tensor, power: int) -> Tensor:
-    """The p-th root."""
-    if power == 1:
-        return total
-    return p.unary("SQRT", total) if power == 2 else p.binary("POW", total, p.scalar(1 / power))
-
-
-@lowers(ops.GlobalAveragePool, ops.GlobalMaxPool, ops.GlobalLpPool, needs=[FLOAT])
+@lowers(ops.GlobalAveragePool, ops.GlobalMaxPool, needs=[FLOAT])
 def _global_pool(p: Lowering, node: Node, op: Op) -> None:
     (v,) = node.inputs
     assert v is not None
     order = p.order(v)
     x = p.get(v, order)
     axes = [i for i, a in enumerate(order) if a > 1]
-    if isinstance(op, ops.GlobalLpPool):
-        powers = p.unary("ABS", x) if op.p == 1 else p.binary("POW", p.unary("ABS", x), p.scalar(float(op.p)))
-        y = root(p, p.reduce("SUM", powers, axes), op.p)
-    else:
-        y = p.reduce("REDUCE_MAX" if isinstance(op, ops.GlobalMaxPool) else "MEAN", x, axes)
-    p.finish(node, y, order)
+    code = "REDUCE_MAX" if isinstance(op, ops.GlobalMaxPool) else "MEAN"
+    p.finish(node, p.reduce(code, x, axes), order)

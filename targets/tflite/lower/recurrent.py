@@ -19,12 +19,13 @@ from compiler.graph import Node, Value
 from compiler.ops.recurrent import Recurrent
 from compiler.target import Need
 from compiler.tensor import Array
-from targets.tflite.lower.gates import Step, gru_step, lstm_step, rnn_step
+from targets.tflite.lower.gates import make_step
 from targets.tflite.lower.lowering import Lowering
-from targets.tflite.lower.table import SOURCE, constant_operands, lowers
+from targets.tflite.lower.table import lowers
 from targets.tflite.model import Tensor
 
-MAX_STEPS = 128  # of a layer that is unrolled
+MAX_STEPS = 1024  # of a layer that is unrolled
+PAIRED = 64  # hidden numbers up to which two directions take their steps together
 TANH = 4  # ActivationFunctionType
 RELU = 1
 STATES = {"h": 5, "c": 6}
@@ -35,17 +36,20 @@ def _operand(node: Node, index: int) -> Value | None:
     return node.inputs[index] if index < len(node.inputs) else None
 
 
-def _whole(node: Node) -> bool:
-    """Whether all sequences have the full length."""
+def _lengths(node: Node) -> Value | None:
+    """The lengths of the sequences, None where each is whole."""
     lens, x = _operand(node, 4), node.inputs[0]
     assert x is not None
-    return lens is None or (lens.data is not None and bool((lens.data == x.type.dims[0]).all()))
+    return None if lens is None or (lens.data is not None and bool((lens.data >= x.type.dims[0]).all())) else lens
 
 
 def _is_fused(node: Node) -> bool:
     """Whether a fused operator computes exactly this layer."""
     op = node.op
     assert isinstance(op, Recurrent)
+    given = [_operand(node, i) for i in (1, 2, 3)]
+    if any(v is not None and v.data is None for v in given) or _lengths(node) is not None:
+        return False
     if op.clip < inf or op.alpha or op.beta or isinstance(op, ops.GRU):
         return False
     if isinstance(op, ops.LSTM):
@@ -68,10 +72,10 @@ class Run(NamedTuple):
 
 
 NEEDS = [
-    Need(text="constant weights and biases", holds=constant_operands(1, 2, 3, 7).holds, source=SOURCE),
-    Need(text="sequences of one length, which is the whole (sequence_lens constant or absent)", holds=_whole),
     Need(
-        text=f"at most {MAX_STEPS} steps unless it is an LSTM or a simple RNN with the usual activations", holds=_short
+        text=f"at most {MAX_STEPS} steps unless it is an LSTM or a simple RNN with constant weights, sequences of one"
+        " length and the usual activations (cut the sequence, and carry the state from one part to the next)",
+        holds=_short,
     ),
 ]
 
@@ -82,7 +86,7 @@ def _recurrent(p: Lowering, node: Node, op: Recurrent) -> None:
     assert first is not None
     x = p.get(first)
     directions = node.outputs[1].type.dims[0]
-    runs = [_run(p, node, op, x, d) for d in range(directions)]
+    runs = _pair(p, node, x) if _is_pair(node) else [_run(p, node, op, x, d) for d in range(directions)]
     y = p.concat([p.reshape(r.y, (r.y.shape[0], 1, *r.y.shape[1:])) for r in runs], 1)
     p.bind(node.outputs[0], y)
     for i, v in enumerate(node.outputs[1:], 1):
@@ -93,21 +97,23 @@ def _recurrent(p: Lowering, node: Node, op: Recurrent) -> None:
 def _run(p: Lowering, node: Node, op: Recurrent, x: Tensor, d: int) -> Run:
     """One direction; a backward one reads and gives time in reverse."""
     backwards = op.direction == "reverse" or d == 1
-    if backwards and x.shape[0] > 1:
-        x = p.add("REVERSE_V2", [x, p.ints([0])], x.dtype, x.shape)
-    w, r = (np.asarray(v.data)[d] for v in node.inputs[1:3] if v is not None)
-    b = _operand(node, 3)
-    biases: Array = np.zeros(2 * len(w)) if b is None or b.data is None else np.asarray(b.data, np.float64)[d]
+    x = _reversed(p, node, x) if backwards else x
     steps = x.shape[0]
     reads_cell = len(node.outputs) > 2 and node.outputs[2].is_read
     started = any(_operand(node, i) is not None for i in STATES.values())
     if _is_fused(node) and not (steps <= 2 and (reads_cell or started)):
-        run = _fused(p, node, op, x, (w, r, biases), d)
+        run = _fused(p, node, op, x, d)
     else:
-        run = _unrolled(p, node, op, x, (w, r, biases), d)
-    if backwards and steps > 1:
-        return run._replace(y=p.add("REVERSE_V2", [run.y, p.ints([0])], run.y.dtype, run.y.shape))
-    return run
+        run = _unrolled(p, node, [x], (d,))
+    return run._replace(y=_reversed(p, node, run.y)) if backwards else run
+
+
+def _reversed(p: Lowering, node: Node, x: Tensor) -> Tensor:
+    """`x` [T,B,*] with the time of each sequence in reverse."""
+    lens = _lengths(node)
+    if lens is not None:
+        return p.add("REVERSE_SEQUENCE", [x, p.get(lens)], x.dtype, x.shape, SeqDim=0, BatchDim=1)
+    return p.add("REVERSE_V2", [x, p.ints([0])], x.dtype, x.shape) if x.shape[0] > 1 else x
 
 
 def _initial(p: Lowering, node: Node, name: str, d: int) -> Tensor | None:
@@ -115,10 +121,19 @@ def _initial(p: Lowering, node: Node, name: str, d: int) -> Tensor | None:
     v = _operand(node, STATES[name])
     if v is None or (v.data is not None and not v.data.any()):
         return None
+    if v.data is not None:
+        return p.const(v.data[d], "FLOAT32")
     return p.reshape(p.part(p.get(v), 0, d, d + 1), v.type.dims[1:])
 
 
-def _state(p: Lowering, initial: Tensor | None, batch: int, hidden: int) -> Tensor:
+class State(NamedTuple):
+    """A state tensor, and what tells that it is set if that has to wait for something: a tensor computed with it."""
+
+    tensor: Tensor
+    is_set: Tensor | None
+
+
+def _state(p: Lowering, initial: Tensor | None, batch: int, hidden: int) -> State:
     """A state tensor, set by every invocation."""
     state = Tensor("state", "FLOAT32", (batch, hidden))
     state.variable = True
@@ -127,26 +142,39 @@ def _state(p: Lowering, initial: Tensor | None, batch: int, hidden: int) -> Tens
     else:
         source, weight = initial, p.const(np.eye(hidden), "FLOAT32")
     time = p.const(np.ones((hidden, 1)), "FLOAT32")
-    p.add("SVDF", [source, weight, time, None, state], "FLOAT32", (batch, hidden), Rank=1)
-    return state
+    done = p.add("SVDF", [source, weight, time, None, state], "FLOAT32", (batch, hidden), Rank=1)
+    return State(state, done if source.constant is None else None)
 
 
-def _fused(p: Lowering, node: Node, op: Recurrent, x: Tensor, weights: tuple[Array, Array, Array], d: int) -> Run:
-    w, r, biases = weights
+def _after(p: Lowering, x: Tensor, states: list[State]) -> Tensor:
+    """`x` [T,B,I], computed from the computed states as well: where a delegate takes a part of the model, the runtime
+    keeps to the order of what is read, which leaves out state tensors."""
+    for state in states:
+        if state.is_set is not None:
+            nothing = p.reduce("SUM", p.unary("ZEROS_LIKE", state.is_set), [1])
+            x = p.binary("ADD", x, nothing)
+    return x
+
+
+def _fused(p: Lowering, node: Node, op: Recurrent, x: Tensor, d: int) -> Run:
+    w, r = (np.asarray(v.data)[d] for v in node.inputs[1:3] if v is not None)
+    b = _operand(node, 3)
+    biases: Array = np.zeros(2 * len(w)) if b is None or b.data is None else np.asarray(b.data, np.float64)[d]
     steps, batch = x.shape[:2]
     n = r.shape[1]
-    hidden = _state(p, _initial(p, node, "h", d), batch, n)
+    names = STATES if isinstance(op, ops.LSTM) else ("h",)
+    states = [_state(p, _initial(p, node, name, d), batch, n) for name in names]
+    x = _after(p, x, states)
     bias = biases[: len(w)] + biases[len(w) :]
     if isinstance(op, ops.LSTM):
-        cell = _state(p, _initial(p, node, "c", d), batch, n)
         gates = [slice(k * n, (k + 1) * n) for k in (0, 2, 3, 1)]  # input, forget, cell, output
         parts = [p.weight(np.ascontiguousarray(m[g]), "FLOAT32", "gate") for m in (w, r) for g in gates]
         shifts = [p.const(bias[g], "FLOAT32") for g in gates]
-        inputs = [x, *parts, None, None, None, *shifts, None, None, hidden, cell, None, None, None, None]
+        inputs = [x, *parts, None, None, None, *shifts, None, None, *(s.tensor for s in states), None, None, None, None]
         options = {"FusedActivationFunction": TANH, "CellClip": 0.0, "ProjClip": 0.0, "TimeMajor": True}
         y = p.add("UNIDIRECTIONAL_SEQUENCE_LSTM", inputs, "FLOAT32", (steps, batch, n), **options)
     else:
-        operands = [x, *(p.weight(m, "FLOAT32", "gate") for m in (w, r)), p.const(bias, "FLOAT32"), hidden]
+        operands = [x, *(p.weight(m, "FLOAT32", "gate") for m in (w, r)), p.const(bias, "FLOAT32"), states[0].tensor]
         options = {"FusedActivationFunction": FUSED_RNN[op.functions[d]], "TimeMajor": True}
         y = p.add("UNIDIRECTIONAL_SEQUENCE_RNN", operands, "FLOAT32", (steps, batch, n), **options)
 
@@ -155,7 +183,7 @@ def _fused(p: Lowering, node: Node, op: Recurrent, x: Tensor, weights: tuple[Arr
 
     def last_cell() -> Tensor:
         after = p.unary("ZEROS_LIKE", last_hidden())
-        return p.add("ADD_N", [cell, after], "FLOAT32", (batch, n))
+        return p.add("ADD_N", [states[1].tensor, after], "FLOAT32", (batch, n))
 
     return Run(y, [last_hidden, last_cell])
 
@@ -164,24 +192,57 @@ def _given(state: Tensor) -> Tensor:
     return state
 
 
-def _unrolled(p: Lowering, node: Node, op: Recurrent, x: Tensor, weights: tuple[Array, Array, Array], d: int) -> Run:
-    w, r, biases = weights
-    steps, batch, features = x.shape
-    n = r.shape[1]
-    flat = p.reshape(x, (steps * batch, features))
-    seen = p.fully_connected(flat, p.weight(w, "FLOAT32", "w"), p.const(biases[: len(w)], "FLOAT32"))
-    peepholes = _operand(node, 7)
-    step = Step(
-        node, op, d, p.weight(r, "FLOAT32", "r"), p.const(biases[len(w) :], "FLOAT32"), r, biases[len(w) :],
-        None if peepholes is None else np.asarray(peepholes.data)[d],
-    )  # fmt: skip
-    names = ("h", "c") if isinstance(op, ops.LSTM) else ("h",)
-    zero = p.const(np.zeros((batch, n)), "FLOAT32")
-    states = [_initial(p, node, name, d) or zero for name in names]
-    advance = lstm_step if isinstance(op, ops.LSTM) else gru_step if isinstance(op, ops.GRU) else rnn_step
-    rows = p.split(seen, [batch] * steps, 0)
+def _is_pair(node: Node) -> bool:
+    """Whether both directions take their steps together: fewer operators, at the price of products with zeros."""
+    op, given = node.op, [_operand(node, i) for i in (1, 2, 3, 7)]
+    assert isinstance(op, Recurrent)
+    settings = (op.functions, op.alpha, op.beta)
+    alike = all(v[: len(v) // 2] == v[len(v) // 2 :] for v in settings)
+    constant = all(v is None or v.data is not None for v in given) and _lengths(node) is None
+    small = node.outputs[1].type.dims[2] <= PAIRED
+    return op.direction == "bidirectional" and alike and constant and small and not _is_fused(node)
+
+
+def _pair(p: Lowering, node: Node, x: Tensor) -> list[Run]:
+    both = _unrolled(p, node, [x, _reversed(p, node, x)], (0, 1))
+    half = [both.y.shape[2] // 2] * 2
+    first, second = p.split(both.y, half, 2)
+    states = [p.split(state(), half, 1) for state in both.states]
+    sides = [[partial(_given, parts[d]) for parts in states] for d in range(2)]
+    return [Run(first, [*sides[0]]), Run(_reversed(p, node, second), [*sides[1]])]
+
+
+def _unrolled(p: Lowering, node: Node, xs: list[Tensor], directions: tuple[int, ...]) -> Run:
+    """Step by step: one direction, or both with their inputs in the order of their time."""
+    steps, batch, features = xs[0].shape
+    step = make_step(p, node, directions)
+    flat = [p.reshape(x, (steps * batch, features)) for x in xs]
+    seen = [p.split(part, [batch] * steps, 0) for part in step.seen(flat)]
+    states = _first_states(p, node, step.hidden // len(directions), directions)
+    lens = _lengths(node)
+    alive = None if lens is None else _alive(p, p.get(lens), steps)
+    rows = None if alive is None else p.split(alive, [batch] * steps, 0)
     hidden = []
-    for row in rows:
-        states = advance(p, step, row, states)
-        hidden.append(p.reshape(states[0], (1, batch, n)))
-    return Run(p.concat(hidden, 0), [partial(_given, s) for s in states])
+    for t, parts in enumerate(zip(*seen, strict=True)):
+        new = step.advance(p, parts, states)
+        states = new if rows is None else [p.select(rows[t], a, b) for a, b in zip(new, states, strict=True)]
+        hidden.append(states[0])
+    y = p.concat(hidden, 0)
+    y = y if alive is None else p.select(alive, y, p.scalar(0.0))
+    return Run(p.reshape(y, (steps, batch, step.hidden)), [partial(_given, s) for s in states])
+
+
+def _first_states(p: Lowering, node: Node, size: int, directions: tuple[int, ...]) -> list[Tensor]:
+    """The states [B,D*H] before the first step."""
+    x = node.inputs[0]
+    assert x is not None
+    zero = p.const(np.zeros((x.type.dims[1], size)), "FLOAT32")
+    names = STATES if isinstance(node.op, ops.LSTM) else ("h",)
+    return [p.concat([_initial(p, node, name, d) or zero for d in directions], 1) for name in names]
+
+
+def _alive(p: Lowering, lens: Tensor, steps: int) -> Tensor:
+    """Whether sequence b has not ended at time t [T*B,1]."""
+    time = p.ints(np.arange(steps)[:, None])
+    shape = (steps * lens.shape[0], 1)
+    return p.reshape(p.binary("LESS", time, p.reshape(lens, (1, lens.shape[0]))), shape)

@@ -9,20 +9,27 @@ import numpy as np
 
 from compiler import ops
 from compiler.graph import Node
-from compiler.ops.layout import channels_last
+from compiler.ops.layout import Order, channels_last
+from compiler.target import Need
 from compiler.tensor import Array
 from targets.tflite.lower.lowering import Lowering
-from targets.tflite.lower.table import FLOAT, lowers, op_need
+from targets.tflite.lower.table import FLOAT, lowers
 from targets.tflite.model import Tensor
 
 F = np.float32
 CLOSE = 1e-5  # of the weights of two taps
+LONG = 40  # elements of an axis, for each tap, above which taps are faster than a matrix (measured, one thread)
 
 
-@lowers(
-    ops.Resize,
-    needs=[FLOAT, op_need("coordinates other than tf_crop_and_resize", lambda op: not op.roi)],
+SMOOTH = Need(
+    text="floats (any elements in mode nearest)",
+    holds=lambda node: getattr(node.op, "mode", "") == "nearest" or FLOAT.holds(node),
+    source=FLOAT.source,
+    confidence=FLOAT.confidence,
 )
+
+
+@lowers(ops.Resize, needs=[SMOOTH])
 def _resize(p: Lowering, node: Node, op: ops.Resize) -> None:
     (v,) = node.inputs
     assert v is not None
@@ -35,14 +42,27 @@ def _resize(p: Lowering, node: Node, op: ops.Resize) -> None:
         y = x
         for axis, (places, weights) in taps.items():
             y = _resampled(p, y, order.index(axis), places, weights)
-    p.finish(node, y, order)
+    p.finish(node, _extrapolated(p, y, op, v.type.dims, order), order)
+
+
+def _extrapolated(p: Lowering, x: Tensor, op: ops.Resize, dims: tuple[int, ...], order: Order) -> Tensor:
+    """What a crop takes from outside of its operand, set to one number."""
+    inside: Array = np.ones((1,) * len(dims), bool)
+    for axis in op.resized_axes(dims) if op.coordinates == "tf_crop_and_resize" else ():
+        at = op.coordinates_of(axis, dims[axis])
+        within = (at >= 0) & (at <= dims[axis] - 1)
+        inside = inside & within.reshape([-1 if i == axis else 1 for i in order])
+    if inside.all():
+        return x
+    value = float(op.extrapolation_value) if x.dtype == "FLOAT32" else int(op.extrapolation_value)
+    return p.select(p.const(inside, "BOOL"), x, p.scalar(value, x.dtype))
 
 
 def _builtin(
     p: Lowering, x: Tensor, op: ops.Resize, taps: Mapping[int, tuple[Array, Array]], dims: tuple[int, ...]
 ) -> Tensor | None:
     """RESIZE_BILINEAR or RESIZE_NEAREST_NEIGHBOR in the first form that agrees along both axes."""
-    if op.mode == "cubic":
+    if op.mode == "cubic" or x.dtype != "FLOAT32":
         return None
     code = "RESIZE_NEAREST_NEIGHBOR" if op.mode == "nearest" else "RESIZE_BILINEAR"
     for corners, half in ((False, False), (False, True), (True, False)):
@@ -83,11 +103,25 @@ def _matrix(places: Array, weights: Array, length: int) -> Array:
 
 
 def _resampled(p: Lowering, x: Tensor, axis: int, places: Array, weights: Array) -> Tensor:
-    """Elements gathered along an axis where each result reads one, else a product with a matrix."""
+    """Elements gathered along an axis where each result reads one; else a product with a matrix, or for long axes the
+    sum of what is gathered for each tap."""
     if weights.shape[1] == 1 and (weights == 1).all():
         return p.take(x, p.ints(places[:, 0]), axis)
+    used = [k for k in range(weights.shape[1]) if weights[:, k].any()]
+    if x.shape[axis] > LONG * len(used):
+        return _summed(p, x, axis, places[:, used], weights[:, used])
     before, after = prod(x.shape[:axis]), prod(x.shape[axis + 1 :])
     matrix = _matrix(places, weights, x.shape[axis])
     flat = p.reshape(x, (before, x.shape[axis], after))
     y = p.matmul(p.const(matrix[None], "FLOAT32"), flat)
     return p.reshape(y, (*x.shape[:axis], len(matrix), *x.shape[axis + 1 :]))
+
+
+def _summed(p: Lowering, x: Tensor, axis: int, places: Array, weights: Array) -> Tensor:
+    total: Tensor | None = None
+    for index, weight in zip(places.T, weights.T, strict=True):
+        factor = p.const(weight.reshape([-1 if i == axis else 1 for i in range(len(x.shape))]), "FLOAT32")
+        part = p.binary("MUL", p.take(x, p.ints(index), axis), factor)
+        total = part if total is None else p.binary("ADD", total, part)
+    assert total is not None
+    return total

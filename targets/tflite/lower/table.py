@@ -8,20 +8,22 @@ from typing import Any, TypeVar
 from compiler.graph import Node, Value
 from compiler.op import Op
 from compiler.target import LoweringTable, Need
-from compiler.tensor import BF16, BOOL, F16, F32, F64, I8, I16, I32, I64, U8, U16, U32, DType
+from compiler.tensor import BF16, BOOL, F16, F32, F64, I8, I16, I32, I64, U8, U16, U32, U64, DType
 from targets.tflite.lower.lowering import Lowering
 
 FLOATS = (F16, F32, F64, BF16)
 INTS = (I8, I16, I32, I64, U8, U16, U32)
-HELD_TYPES = (*FLOATS, *INTS, BOOL)
+INTEGER = (*INTS, U64)
+HELD_TYPES = (*FLOATS, *INTEGER, BOOL)
+MOST_RANK = 8
 SOURCE = "kernels of TensorFlow Lite, as LiteRT 2.3 registers them"
 
 TABLE: LoweringTable[Lowering] = LoweringTable()
 
 
 def values_of(node: Node) -> Sequence[Value]:
-    """The operands and results that are present."""
-    return [v for v in (*node.inputs, *node.outputs) if v is not None]
+    """The operands that are present, and the results that are read."""
+    return [*(v for v in node.inputs if v is not None), *(v for v in node.outputs if v.is_read)]
 
 
 FILLED = Need(
@@ -31,14 +33,20 @@ FILLED = Need(
     confidence="measured",
 )
 HELD = Need(
-    text="floats of 16 to 64 bits, integers of 8 to 64 bits but for u64, or booleans",
+    text="floats of 16 to 64 bits, integers of 8 to 64 bits, or booleans",
     holds=lambda node: all(v.type.dtype in HELD_TYPES for v in values_of(node)),
     source=SOURCE,
     confidence="measured",
 )
 
 
-GENERAL = (HELD, FILLED)  # of every layer
+AXES = Need(
+    text=f"at most {MOST_RANK} axes (merge some that stay together)",
+    holds=lambda node: all(v.type.rank <= MOST_RANK for v in values_of(node)),
+    source=SOURCE,
+    confidence="measured",
+)
+GENERAL = (HELD, FILLED, AXES)  # of every layer
 
 
 def ranks(low: int, high: int) -> Need:
@@ -73,15 +81,6 @@ def constant_operands(*indices: int) -> Need:
     return Need(text=f"constant operands {', '.join(map(str, indices))}", holds=holds)
 
 
-def absent_operands(what: str, *indices: int) -> Need:
-    """These operands are not given."""
-
-    def holds(node: Node) -> bool:
-        return all(i >= len(node.inputs) or node.inputs[i] is None for i in indices)
-
-    return Need(text=f"no {what}", holds=holds)
-
-
 def operand_types(*allowed: DType) -> Need:
     """Operands and results have one of these element types."""
     names = ", ".join(d.name for d in allowed)
@@ -93,15 +92,9 @@ def operand_types(*allowed: DType) -> Need:
     )
 
 
-def result_types(*allowed: DType) -> Need:
-    """Results have one of these element types."""
-    names = ", ".join(d.name for d in allowed)
-    return Need(text=f"results of type {names}", holds=lambda node: all(v.type.dtype in allowed for v in node.outputs))
-
-
 FLOAT = operand_types(*FLOATS)
 NUMBER = operand_types(*FLOATS, *INTS)
-DIVISIBLE = operand_types(*FLOATS, *(d for d in INTS if d not in (I64, U32)))
+RING = operand_types(*FLOATS, *INTEGER)
 BOOLEAN = operand_types(BOOL)
 
 

@@ -42,8 +42,10 @@ format: $(READY) ## let ruff rewrite what it can
 bench: $(READY) ## compile time and memory against other tools
 	$(BIN)/python -m benchmarks.run --all
 
-conformance: $(READY) ## every operation against ONNX Runtime
+conformance: $(READY) ## every operation and all cases of ONNX's suite against the baseline, which UPDATE=1 writes anew
 	$(BIN)/python -m pytest -q tests/test_ops.py
+	$(BIN)/python -m tests.conformance $(if $(UPDATE),--update)
+	$(if $(UPDATE),$(BIN)/python docs/build.py)
 
 docs: $(READY) ## render the generated pages of docs/
 	$(BIN)/python docs/build.py

@@ -1,4 +1,5 @@
-"""Renders the generated pages of docs/: operations, passes, what each target runs, and (with --models) measured models.
+"""Renders the generated pages of docs/: operations, passes, what each target runs, the conformance to ONNX's suite, and
+(with --models) measured models.
 
 python docs/build.py            # everything that is derived from the code; a test keeps it current
 python docs/build.py --models   # also compiles every model of the project and the onnx package: minutes
@@ -10,12 +11,15 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent
-sys.path.insert(0, str(ROOT.parent))
+sys.path[:0] = [str(ROOT.parent), str(ROOT)]
+
+from conformance_page import page as conformance  # noqa: E402
 
 import compiler.importers  # noqa: E402  # registers the importers
 import compiler.ops  # noqa: E402, F401  # registers the operations
 import passes  # noqa: E402, F401  # registers the passes
 from compiler.importers.registry import IMPORTERS  # noqa: E402
+from compiler.onnx_survey import DEFINED  # noqa: E402
 from compiler.op import FROM_ONNX, OPS  # noqa: E402
 from compiler.pass_base import PASSES, PIPELINES  # noqa: E402
 from targets.coreml.lower import TABLE  # noqa: E402
@@ -46,7 +50,8 @@ def operations() -> str:
     lines += [
         "",
         "ONNX operators that are read as other operations: " + ", ".join(others) + "; and `If`, `Loop`, `Scan`",
-        "where they are decided at compile time.",
+        "where they are decided at compile time. " + " and ".join(DEFINED) + " are read as the functions",
+        "that ONNX defines them by.",
     ]
     return "\n".join(lines) + "\n"
 
@@ -65,6 +70,11 @@ def pass_index() -> str:
     lines += ["", "## Pipelines", ""]
     lines += [f"- `{name}`: {', '.join(f'`{step}`' for step in steps)}" for name, steps in PIPELINES.items()]
     return "\n".join(lines) + "\n"
+
+
+def conformance_page() -> str:
+    """What happens to every case of ONNX's suite."""
+    return f"{GENERATED}\n{conformance()}"
 
 
 def ane_operations() -> str:
@@ -92,6 +102,7 @@ def nnapi_operations() -> str:
 
 
 PAGES = {
+    "conformance.md": conformance_page,
     "operations.md": operations,
     "passes/README.md": pass_index,
     "targets/ane-operations.md": ane_operations,

@@ -31,6 +31,8 @@ SCALING = tuple(scaling_name(form, kind, size) for form in FORMS for kind in KIN
 SUITES: dict[str, tuple[str, ...]] = {
     "onnx": LIGHT + TORCH,
     "coreml": LIGHT + TORCH,
+    "tflite": LIGHT + TORCH,
+    "latency": LIGHT + TORCH,
     "scaling": SCALING,
     "decoder": (DECODER,),
 }
@@ -46,6 +48,14 @@ class Bars:
     onnx_psnr_db: float = 100.0
     coreml_cpu_ratio: float = 0.5  # to the better peer, every model
     coreml_psnr_db: float = 45.0  # fp16
+    tflite_cpu_ratio: float = 0.5  # to the peer, every model
+    tflite_cpu_geomean: float = 0.25
+    tflite_rss_per_file: float = 1.3  # plus the next
+    tflite_rss_base: int = 150_000_000
+    tflite_psnr_db: float = 90.0
+    latency_ratio: float = 1.0  # to the peer, every model
+    latency_geomean: float = 0.9
+    latency_lstm_ratio: float = 1 / 8
     scaling_cpu_s: tuple[float, ...] = (0.5, 2.0, 15.0)  # of SIZES
     scaling_decade: float = 11.0
     decoder_rss: int = 500_000_000

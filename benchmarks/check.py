@@ -53,6 +53,21 @@ def check_package(original: Path, artifact: Path) -> Check:
         return replace(counted, error=_first_line(error))
 
 
+def check_tflite(original: Path, artifact: Path) -> Check:
+    """Operators of a .tflite file, and its outputs in LiteRT."""
+    from benchmarks.tflite_file import arranged, executed, operators
+
+    counted = replace(_counted(operators(artifact)), nodes_in=_counted(_load_operations(original)).nodes)
+    reference = _reference(original)
+    try:
+        outputs = executed(artifact, _inputs(original))
+        pairs = zip(reference.items(), outputs, strict=True)
+        result = {name: arranged(value, expected.shape) for (name, expected), value in pairs}
+    except (CompileError, RuntimeError, ValueError) as error:
+        return replace(counted, error=_first_line(error))
+    return _compared(counted, reference, result)
+
+
 def _load_operations(path: Path) -> Iterable[str]:
     return _onnx_operations(onnx.load(path, load_external_data=False).graph)
 
@@ -122,7 +137,8 @@ def _first_line(error: Exception) -> str:
 
 def main(original: str, artifact: str) -> None:
     path = Path(artifact)
-    result = check_package(Path(original), path) if path.suffix == ".mlpackage" else check_onnx(Path(original), path)
+    check = {".mlpackage": check_package, ".tflite": check_tflite}.get(path.suffix, check_onnx)
+    result = check(Path(original), path)
     print(json.dumps(asdict(result)))
 
 

@@ -28,15 +28,20 @@ ENVIRONMENTS: dict[str, tuple[str, ...]] = {
         "coremltools==9.0",
     ),
     "onnx2coreml": ("onnx==1.23.2", "numpy==2.4.6", "coremltools==9.0", "onnx2coreml==1.1.0"),
+    "onnx2tf": ("onnx2tf==2.6.9",),  # itself pins what it needs
     "torch": ("torch==2.13.0", "onnx==1.23.2", "numpy==2.4.6", "onnxscript==0.7.2"),
 }
+
+OLDEST_PYTHON = {"onnx2tf": (3, 12)}
+"""Environments that this interpreter may be too old for."""
 
 DEPLOYMENT_TARGET = "iOS17"
 
 
 @dataclass(frozen=True, slots=True)
 class Tool:
-    """One command line. `{model}`, `{out}` (a fresh directory) and `{bin}` (the environment's) are filled in."""
+    """One command line. `{model}`, `{out}` (a fresh directory) and `{bin}` (the environment's) are filled in, and
+    `{stem}`, the model's name without suffix, in the name of the artifact too."""
 
     name: str
     artifact: str
@@ -52,6 +57,10 @@ class Tool:
         binaries = Path(sys.executable).parent if self.environment is None else environment_bin(cache, self.environment)
         values = {"model": model, "out": out, "bin": binaries, "here": HERE}
         return [part.format(**values) for part in self.argv]
+
+    def produced(self, model: Path, out: Path) -> Path:
+        """Where the artifact of a model is once the command has run."""
+        return out / self.artifact.format(stem=model.stem)
 
 
 def _ours(target: str, artifact: str, note: str, *extra: str) -> Tool:
@@ -70,6 +79,16 @@ _SIMPLIFIERS = (
         ("{bin}/python", "{here}/foreign/onnxscript_driver.py", "{model}", "{out}/m.onnx"),
         "onnx-tools",
         "optimize_ir, then rewrite with the default rules",
+    ),
+)
+_TFLITE = (
+    _ours("nnapi", "m.tflite", "float32"),
+    Tool(
+        "onnx2tf",
+        "{stem}_float32.tflite",
+        ("{bin}/onnx2tf", "-i", "{model}", "-o", "{out}", "-n"),
+        "onnx2tf",
+        "its default backend flatbuffer_direct, quiet (-n); it writes a float16 file beside the float32 one",
     ),
 )
 _EXTERNAL = {"onnxsim": "--save-as-external-data", "onnxslim": "--save-as-external-data", "onnxscript": "--external"}
@@ -94,6 +113,8 @@ TOOLS: dict[str, tuple[Tool, ...]] = {
             "because reading back its external one fails",
         ),
     ),
+    "tflite": _TFLITE,
+    "latency": _TFLITE,
     "scaling": (_ours("onnx", "m.onnx", "every exact pass"), *_SIMPLIFIERS),
     "decoder": (
         _ours("onnx", "m.onnx", "every exact pass; weights external", "--external"),
@@ -122,12 +143,29 @@ def ensure_environment(cache: Path, name: str) -> Path:
         print(f"creating {home}", file=sys.stderr)
         pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
         try:
-            venv.create(home, with_pip=True)
+            _create(home, OLDEST_PYTHON.get(name, sys.version_info[:2]))
             subprocess.run([*pip, *ENVIRONMENTS[name]], check=True)
         except BaseException:  # an interrupt too must not leave half an environment behind
             shutil.rmtree(home, ignore_errors=True)
             raise
     return python
+
+
+def _create(home: Path, oldest: tuple[int, int]) -> None:
+    """An empty environment of this interpreter, or if that is too old, of the oldest on the path that is not."""
+    if sys.version_info[:2] >= oldest:
+        venv.create(home, with_pip=True)
+        return
+    names = [f"python{oldest[0]}.{minor}" for minor in range(oldest[1], oldest[1] + 4)]
+    found = next((path for path in map(shutil.which, names) if path and _works(path)), None)
+    if found is None:
+        raise SystemExit(f"{home.name} needs Python {oldest[0]}.{oldest[1]} or newer: put one of {names} on the path")
+    subprocess.run([found, "-m", "venv", str(home)], check=True)
+
+
+def _works(python: str) -> bool:
+    """Whether an interpreter starts; a version manager's stand-in for one that is not chosen does not."""
+    return subprocess.run([python, "-c", ""], capture_output=True, check=False).returncode == 0
 
 
 def main() -> None:

@@ -29,6 +29,8 @@ def render(session: Session) -> str:
     sections: dict[str, Callable[[Session], str]] = {
         "onnx": _onnx,
         "coreml": _coreml,
+        "tflite": _tflite,
+        "latency": _latency,
         "scaling": _scaling,
         "decoder": _decoder,
     }
@@ -36,49 +38,106 @@ def render(session: Session) -> str:
     return "\n\n".join([*parts, _machine(session)]) + "\n"
 
 
-def _summary(session: Session) -> str:
-    rows = []
+Shown = Callable[[Verdict], str]
 
-    def bar(text: str, verdicts: Sequence[Verdict], shown: Callable[[Verdict], str]) -> None:
+
+class _Bars:
+    """Rows of the table that says which bars are met."""
+
+    def __init__(self) -> None:
+        self.rows: list[list[str]] = []
+
+    def add(self, text: str, verdicts: Sequence[Verdict], shown: Shown) -> None:
+        """One bar over all models that it can be judged on."""
         judged = [v for v in verdicts if v.holds is not None]
         worst = max((v for v in judged if v.value is not None), key=lambda v: v.strain, default=None)
         if judged:
             met = sum(bool(v.holds) for v in judged)
             detail = f"{shown(worst)} ({worst.model})" if worst else "not measured"
             missed = ", ".join(v.model for v in judged if not v.holds)
-            rows.append([text, f"{met} of {len(judged)}", detail, missed])
+            self.rows.append([text, f"{met} of {len(judged)}", detail, missed])
 
-    if session.models("onnx"):
-        cpu = scores.cpu_verdicts(session, "onnx")
-        bar(f"ONNX: CPU at most {BARS.onnx_cpu_ratio} x the fastest peer", cpu, _times)
-        ratios = [v.value for v in cpu if v.value is not None]
+    def add_geomean(self, text: str, verdicts: Sequence[Verdict], limit: float) -> None:
+        """The geometric mean of ratios."""
+        ratios = [v.value for v in verdicts if v.value is not None]
         if ratios:
-            mean = Verdict("all models", scores.geomean(ratios), BARS.onnx_cpu_geomean)
-            bar(f"ONNX: geometric mean of these at most {BARS.onnx_cpu_geomean}", [mean], _times)
-        bar(
-            "ONNX: nodes no more than the best peer",
-            scores.node_verdicts(session),
-            lambda v: f"{v.value} nodes, the peer {v.bar}",
-        )
-        text = f"ONNX: outputs within {BARS.onnx_psnr_db:.0f} dB of the original's"
-        bar(text, scores.quality_verdicts(session, "onnx"), _decibels)
-        text = f"ONNX: peak memory at most {BARS.onnx_rss_per_file:.0f} x the file"
-        bar(text, scores.memory_verdicts(session), _times)
-        bar(f"{text}, above an idle interpreter", scores.memory_verdicts(session, session.machine.floor_rss), _times)
-    if session.models("coreml"):
-        verdicts = scores.cpu_verdicts(session, "coreml")
-        bar(f"Core ML: CPU at most {BARS.coreml_cpu_ratio} x the better peer", verdicts, _times)
-        text = f"Core ML: outputs in fp16 within {BARS.coreml_psnr_db:.0f} dB of the original's"
-        bar(text, scores.quality_verdicts(session, "coreml"), _decibels)
-    if session.models("scaling"):
-        seconds, growth = scores.scaling_verdicts(session)
-        limits = " / ".join(f"{s:g}" for s in BARS.scaling_cpu_s)
-        bar(f"Scaling: 1,000 / 10,000 / 100,000 nodes in {limits} CPU seconds", seconds, lambda v: f"{v.value:.2f} s")
-        bar(f"Scaling: ten times the nodes in at most {BARS.scaling_decade:g} x the time", growth, _times)
-    if session.models("decoder"):
-        text = f"Decoder: peak memory at most {BARS.decoder_rss / MB:.0f} MB"
-        bar(text, [scores.decoder_verdict(session)], lambda v: f"{(v.value or 0) / MB:.0f} MB")
-    return table(["bar", "met", "nearest to the bar, or furthest over it", "missed by"], rows)
+            self.add(text, [Verdict("all models", scores.geomean(ratios), limit)], _times)
+
+
+def _summary(session: Session) -> str:
+    bars = _Bars()
+    judges: dict[str, Callable[[Session, _Bars], None]] = {
+        "onnx": _judge_onnx,
+        "coreml": _judge_coreml,
+        "tflite": _judge_tflite,
+        "latency": _judge_latency,
+        "scaling": _judge_scaling,
+        "decoder": _judge_decoder,
+    }
+    for suite, judge in judges.items():
+        if session.models(suite):
+            judge(session, bars)
+    return table(["bar", "met", "nearest to the bar, or furthest over it", "missed by"], bars.rows)
+
+
+def _judge_onnx(session: Session, bars: _Bars) -> None:
+    cpu = scores.cpu_verdicts(session, "onnx")
+    bars.add(f"ONNX: CPU at most {BARS.onnx_cpu_ratio} x the fastest peer", cpu, _times)
+    bars.add_geomean(f"ONNX: geometric mean of these at most {BARS.onnx_cpu_geomean}", cpu, BARS.onnx_cpu_geomean)
+    nodes = scores.node_verdicts(session)
+    bars.add("ONNX: nodes no more than the best peer", nodes, lambda v: f"{v.value} nodes, the peer {v.bar}")
+    text = f"ONNX: outputs within {BARS.onnx_psnr_db:.0f} dB of the original's"
+    bars.add(text, scores.quality_verdicts(session, "onnx"), _decibels)
+    text = f"ONNX: peak memory at most {BARS.onnx_rss_per_file:.0f} x the file"
+    bars.add(text, scores.memory_verdicts(session), _times)
+    bars.add(f"{text}, above an idle interpreter", scores.memory_verdicts(session, session.machine.floor_rss), _times)
+
+
+def _judge_coreml(session: Session, bars: _Bars) -> None:
+    verdicts = scores.cpu_verdicts(session, "coreml")
+    bars.add(f"Core ML: CPU at most {BARS.coreml_cpu_ratio} x the better peer", verdicts, _times)
+    text = f"Core ML: outputs in fp16 within {BARS.coreml_psnr_db:.0f} dB of the original's"
+    bars.add(text, scores.quality_verdicts(session, "coreml"), _decibels)
+
+
+def _judge_tflite(session: Session, bars: _Bars) -> None:
+    cpu = scores.cpu_verdicts(session, "tflite")
+    bars.add(f"TFLite: CPU at most {BARS.tflite_cpu_ratio} x onnx2tf", cpu, _times)
+    bars.add_geomean(f"TFLite: geometric mean of these at most {BARS.tflite_cpu_geomean}", cpu, BARS.tflite_cpu_geomean)
+    text = f"TFLite: peak memory at most {BARS.tflite_rss_per_file} x the file + {BARS.tflite_rss_base / MB:.0f} MB"
+    bars.add(text, scores.tflite_memory_verdicts(session), _megabytes)
+    text = f"TFLite: outputs within {BARS.tflite_psnr_db:.0f} dB of the original's"
+    bars.add(text, scores.quality_verdicts(session, "tflite"), _decibels)
+
+
+def _judge_latency(session: Session, bars: _Bars) -> None:
+    verdicts = scores.latency_verdicts(session)
+    bars.add(f"Latency: at most {BARS.latency_ratio:.2f} x that of onnx2tf's file", verdicts, _thousandths)
+    bars.add_geomean(f"Latency: geometric mean of these at most {BARS.latency_geomean}", verdicts, BARS.latency_geomean)
+    text = f"Latency: the LSTM at least {1 / BARS.latency_lstm_ratio:.0f} times faster"
+    lstm = [Verdict(v.model, v.value, v.bar and BARS.latency_lstm_ratio) for v in verdicts if v.model == "lstm"]
+    bars.add(text, lstm, _thousandths)
+
+
+def _judge_scaling(session: Session, bars: _Bars) -> None:
+    seconds, growth = scores.scaling_verdicts(session)
+    limits = " / ".join(f"{s:g}" for s in BARS.scaling_cpu_s)
+    text = f"Scaling: 1,000 / 10,000 / 100,000 nodes in {limits} CPU seconds"
+    bars.add(text, seconds, lambda v: f"{v.value:.2f} s")
+    bars.add(f"Scaling: ten times the nodes in at most {BARS.scaling_decade:g} x the time", growth, _times)
+
+
+def _judge_decoder(session: Session, bars: _Bars) -> None:
+    text = f"Decoder: peak memory at most {BARS.decoder_rss / MB:.0f} MB"
+    bars.add(text, [scores.decoder_verdict(session)], _megabytes)
+
+
+def _megabytes(verdict: Verdict) -> str:
+    return f"{(verdict.value or 0) / MB:.0f} MB"
+
+
+def _thousandths(verdict: Verdict) -> str:
+    return f"{verdict.value:.3f} x"
 
 
 def _times(verdict: Verdict) -> str:
@@ -195,6 +254,49 @@ def _coreml(session: Session) -> str:
             table(["model", *tools, "ratio to the better peer", "met"], rows),
             "ML Program operations without constants, PSNR in dB as executed here, MB written:",
             table(["model", *tools], ([m, *cells] for m, cells in details.items())),
+        ]
+    )
+
+
+def _tflite(session: Session) -> str:
+    tools = _tools("tflite")
+    cpu, memory = _by_tool(session, "tflite", _seconds), _by_tool(session, "tflite", lambda r: f"{r.peak_rss / MB:.0f}")
+    allowed = {v.model: v for v in scores.tflite_memory_verdicts(session)}
+    rows_cpu = []
+    for v in scores.cpu_verdicts(session, "tflite"):
+        room = allowed.get(v.model, Verdict(v.model, None, None))
+        limit = "" if room.bar is None else f"{room.bar / MB:.0f}"
+        rows_cpu.append([v.model, *cpu[v.model], _ratio(v.value), verdict_word(v), *memory[v.model], limit,
+                         verdict_word(room)])  # fmt: skip
+    counted = _by_tool(session, "tflite", lambda r: f"{_nodes(r)} ({r.check.operations.get('TRANSPOSE', 0)})")
+    quality = _by_tool(session, "tflite", _quality)
+    return "\n\n".join(
+        [
+            "## ONNX to TFLite",
+            f"CPU seconds ({_runs(session, 'tflite')}) and peak memory in MB; both write float32.",
+            table(["model", *tools, "ratio", "met", *(f"{tool}, MB" for tool in tools), "allowed", "met"], rows_cpu),
+            "Operators in the file, TRANSPOSE among them in brackets, and PSNR in dB of its outputs in LiteRT:",
+            table(
+                ["model", *tools, *(f"{tool}, dB" for tool in tools)],
+                ([model, *cells, *quality[model]] for model, cells in counted.items()),
+            ),
+        ]
+    )
+
+
+def _latency(session: Session) -> str:
+    tools = _tools("latency")
+    medians = _by_tool(session, "latency", lambda r: f"{r.latency.median_ms:.2f}" if r.latency else "does not run")
+    rows = []
+    for v in scores.latency_verdicts(session):
+        ratio = "" if v.value is None else f"{v.value:.3f}"
+        counts = [r.latency.rounds for r in session.of("latency", v.model).values() if r.latency]
+        rows.append([v.model, *medians[v.model], ratio, verdict_word(v), str(max(counts, default=0))])
+    return "\n\n".join(
+        [
+            "## Latency of the TFLite files",
+            "Milliseconds of one invocation in LiteRT, one thread, and the median of the ratios round by round:",
+            table(["model", *(f"{tool}, ms" for tool in tools), "ratio", "met", "rounds"], rows),
         ]
     )
 

@@ -44,6 +44,16 @@ class Check:
 
 
 @dataclass(frozen=True, slots=True)
+class Latency:
+    """One invocation of an artifact; `ratio` is to the peer's, the median over rounds that ran both."""
+
+    rounds: int
+    median_ms: float
+    least_ms: float
+    ratio: float
+
+
+@dataclass(frozen=True, slots=True)
 class Result:
     """Runs of one tool on one model. `prepared`: it refuses the original and was given a rewritten copy."""
 
@@ -56,6 +66,7 @@ class Result:
     prepared: bool = False
     error: str | None = None
     check: Check = field(default_factory=Check)
+    latency: Latency | None = None
 
     @property
     def done(self) -> bool:
@@ -116,4 +127,5 @@ def read(paths: Iterable[Path]) -> Session:
 def _result(record: dict[str, Any]) -> Result:
     record["runs"] = [Cost(**run) for run in record["runs"]]
     record["check"] = Check(**record["check"])
+    record["latency"] = Latency(**record["latency"]) if record.get("latency") else None
     return Result(**{f.name: record[f.name] for f in fields(Result)})

@@ -13,7 +13,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -22,10 +22,11 @@ from benchmarks.catalogue import SUITES, model_path
 from benchmarks.measure import Cost, measure
 from benchmarks.peers import DEFAULT_CACHE, ENVIRONMENTS, ROOT, TOOLS, Tool, applies
 from benchmarks.report import render
-from benchmarks.results import Check, Machine, Result, parse, write_line
+from benchmarks.results import Check, Latency, Machine, Result, parse, write_line
 from compiler import __version__
 
 TIMEOUT_S = 900.0
+ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}  # idle threads of numpy spin and disturb timings
 SLOW_CPU_S = 60.0
 """A command that took longer is not run again."""
 
@@ -37,7 +38,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     path: Path = options.output or cache / f"results-{dt.date.today().isoformat()}.jsonl"
     path.parent.mkdir(parents=True, exist_ok=True)
     if options.peers:
-        names = ("onnx-tools", "onnx2coreml") if "coreml" in options.suite else ("onnx-tools",)
+        tools = [tool for suite in options.suite for tool in TOOLS[suite]]
+        names = dict.fromkeys(tool.environment for tool in tools if tool.environment is not None)
         _module("benchmarks.peers", "--cache", str(cache), *names)
     start = path.stat().st_size if path.exists() else 0
     write_line(path, describe_machine(path.parent))
@@ -80,14 +82,29 @@ def _measure_model(
     with tempfile.TemporaryDirectory(dir=cache) as folder:
         out = Path(folder)
         found = {tool: _first_run(suite, model, tool, source, out, cache) for tool in tools}
+        if suite == "latency":
+            yield from _latencies(found, source, out)
+            return
         for _ in range(runs - 1):
             for tool, result in found.items():
                 if result.done and result.cpu_s < SLOW_CPU_S:
                     given = _prepared(source, cache) if result.prepared else source
                     result.runs.append(_run(tool, given, out, cache))
         for tool, result in found.items():
-            artifact = out / tool.name / tool.artifact
+            artifact = tool.produced(source, out / tool.name)
             yield replace(result, check=_check(source, artifact)) if check and result.done else result
+
+
+def _latencies(found: Mapping[Tool, Result], source: Path, out: Path) -> Iterator[Result]:
+    """The artifacts of all tools that made one, run in turn; ours is compared with the last."""
+    done = {tool: result for tool, result in found.items() if result.done}
+    paths = [str(tool.produced(source, out / tool.name)) for tool in done]
+    text = _module("benchmarks.latency", *paths, must=False)
+    figures = [Latency(**record) for record in json.loads(text)] if text else []
+    by_tool = dict(zip(done, figures, strict=True)) if figures else {}
+    for tool, result in found.items():
+        error = None if tool in by_tool or not result.done else "LiteRT does not run one of the files"
+        yield replace(result, latency=by_tool.get(tool), error=result.error or error)
 
 
 def _first_run(suite: str, model: str, tool: Tool, source: Path, out: Path, cache: Path) -> Result:
@@ -141,7 +158,8 @@ def _check(source: Path, artifact: Path) -> Check:
 def _module(name: str, *arguments: str, must: bool = True) -> str:
     """Standard output of a module of this package run in a process of its own."""
     argv = [sys.executable, "-m", name, *arguments]
-    done = subprocess.run(argv, cwd=ROOT, check=must, stdout=subprocess.PIPE, text=True)
+    environment = os.environ | (ONE_THREAD if name == "benchmarks.latency" else {})
+    done = subprocess.run(argv, cwd=ROOT, check=must, stdout=subprocess.PIPE, text=True, env=environment)
     return done.stdout if done.returncode == 0 else ""
 
 
@@ -149,7 +167,9 @@ def describe_machine(folder: Path) -> Machine:
     """This machine, and the versions on both sides."""
     cost = measure([sys.executable, "-c", "import numpy"], folder / "floor.log", TIMEOUT_S)
     (folder / "floor.log").unlink()
-    ours = {name: _version(name) for name in ("onnx", "onnxruntime", "numpy", "coremltools", "protobuf")}
+    ours = {
+        name: _version(name) for name in ("onnx", "onnxruntime", "numpy", "coremltools", "protobuf", "ai-edge-litert")
+    }
     pins = dict(pin.split("==") for pins in ENVIRONMENTS.values() for pin in pins)
     return Machine(
         date=dt.date.today().isoformat(),
@@ -181,6 +201,8 @@ def _processor() -> str:
 def _line(result: Result) -> str:
     nodes = "" if result.check.nodes is None else f"{result.check.nodes} nodes"
     quality = "" if result.check.psnr_db is None else f"{result.check.psnr_db:.0f} dB"
+    if result.latency:
+        quality = f"{result.latency.median_ms:.3f} ms, {result.latency.ratio:.3f} x"
     note = result.error or result.check.error or ("prepared copy" if result.prepared else "")
     cost = f"{result.cpu_s:8.2f} s {result.peak_rss / 1e6:7.0f} MB"
     return f"{result.suite:8} {result.model:24} {result.tool:12} {cost}  {nodes:>12} {quality:>8}  {note}".rstrip()

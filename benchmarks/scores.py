@@ -65,7 +65,7 @@ def cpu_ratio(session: Session, suite: str, model: str) -> float | None:
 
 def cpu_verdicts(session: Session, suite: str) -> list[Verdict]:
     """CPU ratio to the fastest peer, on every model that some peer can do."""
-    bar = {"onnx": BARS.onnx_cpu_ratio, "coreml": BARS.coreml_cpu_ratio}[suite]
+    bar = {"onnx": BARS.onnx_cpu_ratio, "coreml": BARS.coreml_cpu_ratio, "tflite": BARS.tflite_cpu_ratio}[suite]
     return [
         Verdict(
             model, cpu_ratio(session, suite, model), bar if fastest_peer(session.of(suite, model).values()) else None
@@ -87,7 +87,7 @@ def node_verdicts(session: Session) -> list[Verdict]:
 
 def quality_verdicts(session: Session, suite: str) -> list[Verdict]:
     """PSNR of our outputs, of the artifacts that were executed or should have been."""
-    bar = {"onnx": BARS.onnx_psnr_db, "coreml": BARS.coreml_psnr_db}[suite]
+    bar = {"onnx": BARS.onnx_psnr_db, "coreml": BARS.coreml_psnr_db, "tflite": BARS.tflite_psnr_db}[suite]
     found = [(m, session.of(suite, m).get(OURS)) for m in session.models(suite)]
     return [Verdict(m, ours.check.psnr_db, bar, at_least=True) for m, ours in found if ours]
 
@@ -99,6 +99,29 @@ def memory_verdicts(session: Session, above: int = 0) -> list[Verdict]:
         ours = session.of("onnx", model).get(OURS)
         ratio = (ours.peak_rss - above) / ours.bytes_in if ours and ours.done else None
         verdicts.append(Verdict(model, ratio, BARS.onnx_rss_per_file))
+    return verdicts
+
+
+def tflite_memory_verdicts(session: Session) -> list[Verdict]:
+    """Our peak memory in bytes against the allowance for the size of the file."""
+    verdicts = []
+    for model in session.models("tflite"):
+        ours = session.of("tflite", model).get(OURS)
+        if ours:
+            allowed = BARS.tflite_rss_per_file * ours.bytes_in + BARS.tflite_rss_base
+            verdicts.append(Verdict(model, ours.peak_rss if ours.done else None, allowed))
+    return verdicts
+
+
+def latency_verdicts(session: Session) -> list[Verdict]:
+    """Our latency over the peer's, on every model of which the peer's file runs."""
+    verdicts = []
+    for model in session.models("latency"):
+        results = session.of("latency", model)
+        ours = results.get(OURS)
+        peer = any(r.done and r.latency for tool, r in results.items() if tool != OURS)
+        ratio = ours.latency.ratio if peer and ours and ours.latency else None
+        verdicts.append(Verdict(model, ratio, BARS.latency_ratio if peer else None))
     return verdicts
 
 

@@ -18,7 +18,7 @@ from benchmarks import catalogue, decoder, light_models, peers, report, scores, 
 from benchmarks.check import check_onnx
 from benchmarks.measure import Cost, measure
 from benchmarks.prepare import prepare
-from benchmarks.results import Check, Machine, Result, Session, parse, write_line
+from benchmarks.results import Check, Latency, Machine, Result, Session, parse, write_line
 from benchmarks.run import main as run_main
 from benchmarks.scores import Verdict
 
@@ -39,10 +39,12 @@ def result(
     model: str = "m",
     prepared: bool = False,
     error: str | None = None,
+    ratio: float | None = None,
 ) -> Result:
     check = Check(nodes_in=20, nodes=nodes, psnr_db=120.0)
     runs = [Cost(0, cpu_s, cpu_s, 30_000_000)]
-    return Result(suite, model, tool, runs, 10_000_000, 9_000_000, prepared, error, check)
+    figures = None if ratio is None else Latency(rounds=40, median_ms=2.5, least_ms=2.0, ratio=ratio)
+    return Result(suite, model, tool, runs, 10_000_000, 9_000_000, prepared, error, check, figures)
 
 
 def session(*results: Result) -> Session:
@@ -248,7 +250,10 @@ def test_commands_name_no_placeholder(tmp_path: Path) -> None:
         for tool in tools:
             command = tool.command(Path("in.onnx"), tmp_path, Path("cache"))
             assert not [part for part in command if "{" in part]
-            assert f"{tmp_path}/{tool.artifact}" in command
+            assert str(tmp_path) in " ".join(command)
+            artifact = tool.produced(Path("models/in.onnx"), tmp_path)
+            assert "{" not in artifact.name
+            assert str(artifact) in command or tool.name == "onnx2tf", "the command decides on the name"
 
 
 def test_only_small_scaling_graphs_go_to_the_peers() -> None:
@@ -329,10 +334,13 @@ def test_median_of_the_runs() -> None:
 def test_results_survive_the_file_and_the_later_one_counts(tmp_path: Path) -> None:
     path = tmp_path / "r.jsonl"
     old, new = result("cincel", 3.0, 9), result("cincel", 1.0, 4, prepared=True)
-    for record in (MACHINE, old, new):
+    timed = result("cincel", 1.0, suite="latency", ratio=0.6)
+    for record in (MACHINE, old, new, timed):
         write_line(path, record)
     found = parse(path.read_text().splitlines())
-    assert found == session(new)
+    assert found == session(new, timed)
+    before = path.read_text().replace(', "latency": null', "").splitlines()  # as earlier results are written
+    assert parse(before) == found
     with pytest.raises(ValueError, match="machine"):
         parse(path.read_text().splitlines()[1:])
 
@@ -342,7 +350,10 @@ def test_report() -> None:
     coreml = result("onnx2coreml", 4.0, 8, suite="coreml", prepared=True)
     ours = result("cincel", 1.0, 8, suite="coreml")
     scaled = result("cincel", 0.6, 9, suite="scaling", model="wide_conv_1000")
-    text = report.render(session(result("cincel", 0.3, 5), result("onnxslim", 1.0, 4), ours, coreml, scaled, decoded))
+    emitted = [result(tool, t, 8, suite="tflite") for tool, t in (("cincel", 0.2), ("onnx2tf", 1.0))]
+    timed = [result(t, 1.0, suite="latency", model="lstm", ratio=r) for t, r in (("cincel", 0.6), ("onnx2tf", 1.0))]
+    others = (result("onnxslim", 1.0, 4), ours, coreml, scaled, decoded, *emitted, *timed)
+    text = report.render(session(result("cincel", 0.3, 5), *others))
     lines = text.splitlines()
     assert "| ONNX: CPU at most 0.7 x the fastest peer | 1 of 1 | 0.30 x (m) |  |" in lines
     assert "| ONNX: nodes no more than the best peer | 0 of 1 | 5 nodes, the peer 4 (m) | m |" in lines
@@ -352,6 +363,13 @@ def test_report() -> None:
     assert "| m | 1.00 | 4.00&dagger; |  | 0.25 | yes |" in lines
     assert "| wide_conv_1000 | 0.60 |  |  |  | 20 | 9 | 30 | **no** |  | - |" in lines
     assert "| cincel | 5.00 | 30 | 100 | 9 | 120 |" in lines
+    assert "| TFLite: CPU at most 0.5 x onnx2tf | 1 of 1 | 0.20 x (m) |  |" in lines
+    assert "| TFLite: peak memory at most 1.3 x the file + 150 MB | 1 of 1 | 30 MB (m) |  |" in lines
+    assert "| m | 0.20 | 1.00 | 0.20 | yes | 30 | 30 | 163 | yes |" in lines
+    assert "| m | 8 (0) | 8 (0) | 120 | 120 |" in lines
+    assert "| Latency: at most 1.00 x that of onnx2tf's file | 1 of 1 | 0.600 x (lstm) |  |" in lines
+    assert "| Latency: the LSTM at least 8 times faster | 0 of 1 | 0.600 x (lstm) | lstm |" in lines
+    assert "| lstm | 2.50 | 2.50 | 0.600 | yes | 40 |" in lines
     assert "Some CPU" in text
 
 

@@ -54,16 +54,14 @@ def write_model(
     Raises OnnxError if a file cannot be written, or if `external` is False and the model exceeds 2 GiB.
     """
     target = Path(path)
-    if not target.name or "\0" in target.name:
-        raise OnnxError(f"the model cannot be written to {quote(str(path))}: this is not the name of a file")
     weights = list(initializers)
     if external is None:
         size = sum(array.nbytes + 4 * len(name) + 11 * array.ndim + 64 for name, array in weights)
         external = size + model.ByteSize() > INLINE_LIMIT
-    data = target.with_name(target.name + ".data")
     try:
         with ExitStack() as stack:
             files = [AtomicFile(stack, target)]
+            data = target.with_name(target.name + ".data")
             layout = External(data.name)
             tensors = layout.tensors(weights) if external else _inline(weights)
             if layout.pieces:
@@ -224,6 +222,8 @@ class AtomicFile:
 
     def __init__(self, stack: ExitStack, path: Path) -> None:
         """Raises OSError if there can be no such file, or if something other than a file is in its place."""
+        if not path.name or "\0" in str(path):
+            raise OSError("this is not the name of a file")
         self.path = path
         self.temporary = path.with_name(f".{path.name[:40]}.{os.urandom(6).hex()}.tmp")
         if path.exists() and not stat.S_ISREG(path.stat().st_mode):

@@ -20,7 +20,7 @@ from tests.command import ROOT, build, f32, info, node
 if TYPE_CHECKING:
     import onnx
 
-TARGETS = ("onnx", "ane")
+TARGETS = ("onnx", "ane", "nnapi")
 X, Y = info("x", [2, 3]), info("y", [2, 3])
 RELU = [node("Relu", "x", "y")]
 

@@ -134,7 +134,7 @@ def test_the_given_model_is_left_alone(cnn: onnx.ModelProto) -> None:
 
 
 def test_a_path_is_kept_and_a_temporary_artifact_is_not(cnn: onnx.ModelProto, tmp_path: Path) -> None:
-    for target in ("onnx", "ane"):
+    for target in ("onnx", "ane", "nnapi"):
         kept = compile_model(cnn, target, tmp_path / f"o.{target}")
         assert kept.path == tmp_path / f"o.{target}" == kept.artifact.path
         temporary = compile_model(cnn, target)
@@ -172,7 +172,7 @@ def test_shapes_and_frozen_inputs() -> None:
         ({"x": ROWS.astype(np.int32)}, "input 'x' has element type int32, the model takes f32"),
     ],
 )
-@pytest.mark.parametrize("target", ["onnx", "ane"])
+@pytest.mark.parametrize("target", ["onnx", "ane", "nnapi"])
 def test_inputs_of_a_run(target: str, inputs: dict[str, Any], words: str, cnn: onnx.ModelProto) -> None:
     with pytest.raises(UsageError, match=words):
         compile_model(cnn, target, verify="off").run(inputs)

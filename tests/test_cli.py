@@ -23,7 +23,7 @@ from tests.onnx_models import run
 
 TINY = ROOT / "examples" / "fault_mlp_ai4i.onnx"
 KEYS = {"artifact", "target", "model", "size_bytes", "stages", "before", "after", "passes", "ledger"}
-KEYS |= {"verification", "losses", "notes", "warnings"}
+KEYS |= {"transposes", "verification", "losses", "notes", "warnings"}
 
 
 @pytest.fixture
@@ -285,7 +285,7 @@ def test_a_progress_bar_on_a_terminal(tmp_path: Path) -> None:
 # -- files -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("target", ["onnx", "ane"])
+@pytest.mark.parametrize("target", ["onnx", "ane", "nnapi"])
 def test_outputs_that_cannot_be_written(command: Command, target: str) -> None:
     Path("a_folder").mkdir()
     Path("a_folder", "keep").touch()
@@ -301,19 +301,20 @@ def test_outputs_that_cannot_be_written(command: Command, target: str) -> None:
     assert Path("a_file").read_text() == "keep"
 
 
-def test_a_read_only_folder(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("target", ["onnx", "nnapi"])
+def test_a_read_only_folder(command: Command, target: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """As for a user who is not root, who may write anywhere."""
     opened = os.open
 
     def refused(path: Any, flags: int, *rest: Any, **names: Any) -> int:  # Any: of any os.open
-        if flags & os.O_CREAT and "o.onnx" in str(path):
+        if flags & os.O_CREAT and ".o.out." in str(path):
             raise PermissionError(13, "Permission denied", path)
         return opened(path, flags, *rest, **names)
 
     monkeypatch.setattr(os, "open", refused)
-    done = command(TINY, "--target", "onnx", "--verify", "off", "-o", "o.onnx")
+    done = command(TINY, "--target", target, "--verify", "off", "-o", "o.out")
     assert (done.code, done.out) == (1, "")
-    assert done.err == 'compile: the model cannot be written to "o.onnx": permission denied\n'
+    assert done.err == 'compile: the model cannot be written to "o.out": permission denied\n'
     assert list(Path().iterdir()) == []
 
 

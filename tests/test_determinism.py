@@ -32,7 +32,7 @@ folder = Path(sys.argv[1])
 for name in {models!r}:
     model = real_model(name)
     bind = [w for k, v in model.bind.items() for w in ("--input", k + "=" + "x".join(map(str, v)))]
-    for target, suffix in (("onnx", ".onnx"), ("ane", ".mlpackage")):
+    for target, suffix in (("onnx", ".onnx"), ("ane", ".mlpackage"), ("nnapi", ".tflite")):
         out = str(folder / (name + suffix))
         stages = ["--emit-ir", str(folder / (name + ".stages/")) + "/"] if target == "onnx" else []
         flags = [*bind, *stages, "--verify", "off", "--quiet"]
@@ -65,12 +65,12 @@ def test_two_processes_write_the_same_bytes(twice: tuple[dict[str, str], dict[st
     first, second = twice
     assert first == second
     for name in MODELS:
-        assert f"{name}.onnx" in first and f"{name}.mlpackage/Manifest.json" in first
+        assert {f"{name}.onnx", f"{name}.tflite"} <= set(first) and f"{name}.mlpackage/Manifest.json" in first
         assert f"{name}.mlpackage/Data/com.apple.CoreML/weights/weight.bin" in first
         assert len([f for f in first if f.startswith(f"{name}.stages/") and f.endswith(".ir")]) > 1
 
 
-@pytest.mark.parametrize("target", ["onnx", "ane"])
+@pytest.mark.parametrize("target", ["onnx", "ane", "nnapi"])
 def test_sources_and_verification_do_not_show(target: str, tmp_path: Path) -> None:
     """From a path or from bytes, verified or not, into another folder, over an older artifact: the same bytes."""
     path = real_model("mnist_cnn_opset8").path

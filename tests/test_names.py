@@ -45,7 +45,7 @@ def hostile() -> onnx.ModelProto:
     return model
 
 
-@pytest.mark.parametrize("target", ["onnx", "ane"])
+@pytest.mark.parametrize("target", ["onnx", "ane", "nnapi"])
 def test_hostile_names_survive(target: str, tmp_path: Path) -> None:
     """`run` takes and gives the names of the model, also where the artifact cannot have them."""
     compiled = compile_model(hostile(), target, tmp_path / "o.x")

@@ -37,7 +37,15 @@ LAYERS = {
     "ops": Layer(("compiler.ops",), BASE),
     "graph": Layer(("compiler.graph",), BASE),
     "readers": Layer(
-        ("compiler.evaluate", "compiler.subgraph", "compiler.text", "compiler.text_parse", "compiler.views"), GRAPH
+        (
+            "compiler.evaluate",
+            "compiler.ranges",
+            "compiler.subgraph",
+            "compiler.text",
+            "compiler.text_parse",
+            "compiler.views",
+        ),
+        GRAPH,
     ),
     "onnx": Layer(("compiler.onnx_*", "compiler.importers"), (*GRAPH, "readers")),
     "rewriting": Layer(("compiler.pattern", "compiler.rewrite", "compiler.pass_base"), (*GRAPH, "readers")),

@@ -14,6 +14,7 @@ import passes
 from compiler.graph import Graph
 from compiler.pass_base import PASSES, Pass, RewritePass
 from compiler.rewrite import Rule
+from passes.decompose import DECOMPOSED
 from tests.harness import check
 from tests.strategies import graphs, grown, seeds
 
@@ -27,10 +28,15 @@ HARD_TO_GROW = {
         "fuse-pixel-shuffle",
         "shuffle",
     ): "needs two reshapes that undo each other: tests/passes/test_fuse_pixel_shuffle.py",
+    **{
+        ("decompose", cls.name): "needs shapes, types or data that suit it: tests/passes/test_decompose.py"
+        for cls in DECOMPOSED
+    },
 }
 # Passes whose layers treat NaN of the inputs otherwise, and why that is meant.
 HIDES_NAN = {
-    "fuse-attention": "the guard that turns rows without any key into zeros also hides NaN, the fused layer does not"
+    "decompose": "products with constant matrices spread NaN, comparisons drop it: see tests/passes/test_decompose.py",
+    "fuse-attention": "the guard that turns rows without any key into zeros also hides NaN, the fused layer does not",
 }
 ENOUGH = 3  # firings that show a rule at work
 ATTEMPTS = 800  # graphs that may be grown for them

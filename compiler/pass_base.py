@@ -104,15 +104,18 @@ def replace_layer(
     graph: Graph, rule: str, old: Sequence[Value], new: Sequence[Value], added: Iterable[Node], observer: Observer
 ) -> Firing | None:
     """Let `new` take the place of the results `old` of one layer, or of several, erase what nobody reads any more, and
-    tell the observer; for passes that are not rules. Returns None if the observer allows no further firing."""
+    tell the observer; for passes that are not rules. If it allows no further firing, `added` is erased instead and the
+    result is None."""
+    added = tuple(added)
     if not observer.allow():
+        graph.erase_unread(added)
         return None
     nodes = dict.fromkeys(v.node for v in old if v.node is not None)
     readers = tuple(user for v in old for user in v.users)
     for a, b in zip(old, new, strict=True):
         graph.replace(a, b)
     erased = tuple(graph.erase_unread(nodes))
-    firing = Firing(rule, erased, tuple(added), tuple(old), tuple(new), readers)
+    firing = Firing(rule, erased, added, tuple(old), tuple(new), readers)
     observer.fired(firing)
     return firing
 

@@ -9,6 +9,8 @@ from compiler.graph import Value
 from compiler.op import Op
 from passes._decompose import Layers, decomposes
 
+LARGE, LARGE_16 = 1e9, 128.0  # whose square is the same with 1 more, in 32 or more bits and in 16
+
 
 @decomposes(ops.Mish)
 def _mish(add: Layers, op: Op, x: Value) -> Value:
@@ -67,14 +69,16 @@ def _prelu(add: Layers, op: Op, x: Value, slope: Value) -> Value:
 
 @decomposes(ops.Asinh)
 def _asinh(add: Layers, op: Op, x: Value) -> Value:
-    """log(|x| + sqrt(x^2 + 1)) with the sign of x."""
+    """log(|x| + sqrt(x^2 + 1)) with the sign of x; the root of a large number is the number, whose square overflows."""
     size = add(ops.Abs(), x)
-    root = add(ops.Sqrt(), add(ops.Add(), add(ops.Mul(), x, x), 1.0))
-    return add(ops.Mul(), add(ops.Log(), add(ops.Add(), size, root)), add(ops.Sign(), x))
+    small = add(ops.Clip(low=0.0, high=LARGE_16 if x.type.dtype.bits < 32 else LARGE), size)
+    root = add(ops.Sqrt(), add(ops.Add(), add(ops.Mul(), small, small), 1.0))
+    total = add(ops.Add(), size, add(ops.Max(), root, size))
+    return add(ops.Mul(), add(ops.Log(), total), add(ops.Sign(), x))
 
 
 @decomposes(ops.Acosh)
 def _acosh(add: Layers, op: Op, x: Value) -> Value:
-    """log(x + sqrt((x - 1) (x + 1)))."""
-    product = add(ops.Mul(), add(ops.Sub(), x, 1.0), add(ops.Add(), x, 1.0))
-    return add(ops.Log(), add(ops.Add(), x, add(ops.Sqrt(), product)))
+    """log(x + sqrt(x - 1) sqrt(x + 1)); the product of both would overflow, and hide that there is none below 1."""
+    roots = (add(ops.Sqrt(), add(ops.Sub(), x, 1.0)), add(ops.Sqrt(), add(ops.Add(), x, 1.0)))
+    return add(ops.Log(), add(ops.Add(), x, add(ops.Mul(), *roots)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from math import prod
 
 from compiler import ops
@@ -65,6 +66,23 @@ def _reduced(add: Layers, op: Reduce, x: Value) -> Value | None:
     axes = tuple(i for i, group in enumerate(groups) if group[0] in op.axes)
     y = add(op.with_(axes=axes, keepdims=False), add.reshape(x, _merged(x.type.dims, groups)))
     return add.reshape(y, add.node.output.type.dims)
+
+
+@decomposes(ops.Transpose)
+def _transposed(add: Layers, op: ops.Transpose, x: Value) -> Value | None:
+    """Where axes move apart in many groups, one moves at a time: that which comes first in the result and is not there
+    yet. It passes the group in front of it, and those behind stay."""
+    dims, out = x.type.dims, add.node.output.type.dims
+    kept = [a for a in range(len(dims)) if dims[a] != 1]
+    perm = [kept.index(a) for a in op.perm if dims[a] != 1]
+    if 1 + sum(b != a + 1 for a, b in pairwise(perm)) <= FEW:
+        return None
+    place = next(i for i, a in enumerate(perm) if i != a)
+    end = next((i for i in range(place + 1, len(perm)) if perm[i] != perm[i - 1] + 1), len(perm))
+    group = perm[place:end]
+    step = [*range(place), *group, *(a for a in range(place, len(perm)) if a not in group)]
+    moved = add.transpose(add.reshape(x, [dims[a] for a in kept]), step)
+    return add.reshape(add.transpose(moved, [step.index(a) for a in perm]), out)
 
 
 @decomposes(*ELEMENTWISE)

@@ -48,12 +48,12 @@ def _norm(add: Layers, op: Reduce, x: Value) -> Value | None:
 
 @decomposes(ops.ReduceMean)
 def _integer_mean(add: Layers, op: Reduce, x: Value) -> Value | None:
-    """The sum, divided and cut towards zero; that of narrow types in i32."""
-    dtype = x.type.dtype
+    """The sum, divided and cut towards zero; in i32 if no sum can leave it, else in i64."""
+    dtype, count = x.type.dtype, prod(x.type.dims[a] for a in op.axes)
     if not dtype.is_integer or (dtype.bits >= 32 and dtype not in (I32, I64)):
         return None
-    wide = x if dtype in (I32, I64) else add.cast(x, I32)
-    return add.cast(add(ops.Div(), _summed(add, op, wide), prod(x.type.dims[a] for a in op.axes)), dtype)
+    wide = add.cast(x, I32 if count << dtype.bits <= 1 << 31 else I64)
+    return add.cast(add(ops.Div(), _summed(add, op, wide), count), dtype)
 
 
 @decomposes(ops.ReduceLogSumExp)

@@ -31,23 +31,22 @@ class Stream(NamedTuple):
     norms: dict[Node, None]
 
 
-def stream_into(norm: Node) -> Stream | None:
+def stream_into(norm: Node, others: set[Value]) -> Stream | None:
     """The stream that a layer normalisation reads; None if something else reads it, or if it is written by layers
-    without constant weights."""
+    without constant weights. Its values are then added to `others`, which are in no stream."""
     x = norm.inputs[0]
     assert x is not None
     stream = Stream({}, {}, {})
     waiting = [(x, x.type.rank - 1)]
     while waiting:
         v, axis = waiting.pop()
-        if v in stream.axes:
-            if stream.axes[v] != axis:
-                return None
+        if stream.axes.get(v) == axis:
             continue
-        stream.axes[v] = axis
-        found = _neighbours(stream, v, axis)
+        found = None if v in stream.axes or v in others else _neighbours(stream, v, axis)
         if found is None:
+            others.update(u for u in (v, *stream.axes) if u.data is None)
             return None
+        stream.axes[v] = axis
         waiting.extend(found)
     return stream
 

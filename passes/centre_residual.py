@@ -26,9 +26,9 @@ class CentreResidual(Pass):
 
     def run(self, graph: Graph, observer: Observer) -> int:
         place = {node: i for i, node in enumerate(graph.nodes)}
-        fired, seen = 0, set[Node]()
+        fired, seen, others = 0, set[Node](), set[Value]()
         for norm in graph.of(LayerNorm):
-            stream = None if norm in seen or norm.is_erased else stream_into(norm)
+            stream = None if norm in seen or norm.is_erased else stream_into(norm, others)
             if stream is not None and len(stream.norms) >= self.min_norms:
                 seen.update(stream.norms)
                 fired += _centre(graph, stream, place, observer)

@@ -32,7 +32,7 @@ class ProjectHeads(Pass):
 
     def _projected(self, graph: Graph, node: Node, observer: Observer) -> bool:
         parts = [p for v in node.inputs[:3] if v is not None and (p := projection(v)) is not None]
-        if len(parts) < 3 or not whole(parts):
+        if len(parts) < 3 or len(set(node.inputs[:3])) < 3 or not whole(parts):
             return False
         groups, scale = alike(parts), node.op.scale  # type: ignore[attr-defined]  # an attention
         if scale == 1 and len(groups) == 3 and all(p.weight.shape[2] < self.min_width for p in parts):

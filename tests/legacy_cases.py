@@ -142,6 +142,7 @@ def moved_between_attributes_and_inputs() -> Iterator[Case]:
     yield from cases("Upsample", (9,), f(1, 2, 3, 4), np.array([1, 1, 2, 3], np.float32), newer=10)
     yield from cases("Upsample", (9,), f(1, 2, 3, 4), np.array([1, 1, 2, 2], np.float32), mode="linear", newer=10)
     yield from cases("DFT", (17,), f(1, 6, 2), axis=1, newer=20)
+    yield from cases("DFT", (17,), f(1, 5, 6, 1), newer=20)  # along axis 1, in 20 along the last but one
     yield from cases("DFT", (20,), f(1, 6, 2), None, s(1, np.int64), newer=17)
     yield from cases("DFT", (20,), f(1, 5, 6, 1), newer=17)
     for op in (

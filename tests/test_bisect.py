@@ -18,14 +18,25 @@ from compiler.graph import Graph, Value
 from compiler.onnx_export import export_bytes
 from compiler.ops import Clip, Exp, Sub, Tanh
 from compiler.oracle import run_graph
+from compiler.pass_base import Pass
 from compiler.pass_manager import PassManager
 from compiler.pattern import Layer, Match
 from compiler.rewrite import Builder
+from compiler.text import print_graph
 from compiler.text_parse import parse_graph
+from passes.centre_residual import CentreResidual
+from passes.contract_heads import ContractHeads
+from passes.fold_norm_affine import FoldNormAffine
+from passes.lift_rows import LiftRows
+from passes.project_heads import ProjectHeads
 from tests import wrong
+from tests.passes.blocks import block, layer_norm
+from tests.passes.composed import Net
+from tests.passes.weighted import dense
 from tests.wrong import GivenExactPass, GivenPass, X
 
 LENGTH, GUILTY = 60, 41
+BLOCKS = (FoldNormAffine(), CentreResidual(), ProjectHeads(), ContractHeads(), LiftRows())
 
 
 def chain() -> Graph:
@@ -103,3 +114,17 @@ def test_the_reproducer_shares_inputs_between_before_and_after() -> None:
     feeds = {"in0": np.array([1, 2], np.float32), "in1": np.array([30, 40], np.float32)}
     assert evaluate(culprit.before, feeds)["out0"].tolist() == [31, 42]
     assert evaluate(culprit.after, feeds)["out0"].tolist() == [29, 38]
+
+
+@pytest.mark.parametrize("allowed", [0, 1])
+@pytest.mark.parametrize(
+    "p", [FoldNormAffine(), CentreResidual(), ProjectHeads(), ContractHeads(), LiftRows()], ids=str
+)
+def test_a_rewrite_that_is_not_allowed_leaves_nothing(p: Pass, allowed: int) -> None:
+    net = Net()
+    graph = net.returns(dense(layer_norm(block(block(dense(net.input(2, 4, 5), 6)))), 3))
+    before = print_graph(graph)
+    ledger = PassManager([p]).run(graph, debug=True, limit=allowed).ledger
+    assert ledger.applied == allowed
+    assert all(any(v.is_read for v in node.outputs) for node in graph.nodes)
+    assert allowed or print_graph(graph) == before

@@ -69,6 +69,12 @@ def test_from_opset_7_on_attributes_do_not_align() -> None:
     np.testing.assert_array_equal(result("Add", X, y, opset=7, broadcast=1, axis=0), X + y)
 
 
+@pytest.mark.parametrize(("opset", "axis"), [(1, 1), (3, 1), (4, 0)])
+def test_concat_has_a_default_axis_before_opset_4(opset: int, axis: int) -> None:
+    attributes = {} if opset < 4 else {"axis": axis}
+    np.testing.assert_array_equal(result("Concat", X, X, opset=opset, **attributes), np.concatenate([X, X], axis))
+
+
 @pytest.mark.parametrize("count", [1, 3])
 def test_slopes_are_per_channel(count: int) -> None:
     slope = np.array([0.5, 2.0, 3.0], np.float32)[:count]

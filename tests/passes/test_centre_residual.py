@@ -7,12 +7,14 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from compiler.graph import Value
 from compiler.ops.conv import Conv
 from compiler.ops.index import Gather
 from compiler.ops.matmul import Dense
 from compiler.ops.parts import Concat, Slice
 from compiler.ops.shape import Reshape, Transpose
 from compiler.tensor import F16, I64
+from passes import _stream
 from passes.centre_residual import CentreResidual
 from tests.passes.blocks import block, layer_norm
 from tests.passes.composed import Net, Term, run, stays
@@ -112,3 +114,29 @@ def test_groups_of_features_stay() -> None:
 def test_half_precision_stays() -> None:
     net = Net(F16)
     stays(CentreResidual(), net.returns(layer_norm(block(dense(net.input(2, 4, 5), 6)))))
+
+
+def test_a_stream_that_stays_is_walked_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Value] = []
+
+    def counted(stream: _stream.Stream, v: Value, axis: int) -> list[tuple[Value, int]] | None:
+        seen.append(v)
+        return neighbours(stream, v, axis)
+
+    neighbours = _stream._neighbours
+    monkeypatch.setattr(_stream, "_neighbours", counted)
+    net = Net()
+    x = first = dense(net.input(2, 4, 5), 6)
+    for _ in range(20):
+        x = x + dense(layer_norm(x), 6)
+    stays(CentreResidual(), net.returns(layer_norm(x), first))
+    assert len(seen) <= 5 * 21
+
+
+def test_a_stream_beside_one_that_stays() -> None:
+    net = Net()
+    shared = RNG.normal(size=(4, 6))
+    left, right = (dense(net.input(2, 4, 5), 6) + shared for _ in range(2))
+    graph = net.returns(layer_norm(left), left, layer_norm(block(right)))
+    run(CentreResidual(), graph)
+    assert graph.op_counts["rms_norm"] == 3 and graph.op_counts["layer_norm"] == 1

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from math import inf
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from compiler import ops
 from compiler.evaluate import evaluate
-from compiler.graph import Graph
+from compiler.graph import Graph, Node
 from compiler.op import Op
 from compiler.ops.layout import ConvertLayout
+from compiler.ops.numeric import integer_range
 from compiler.rewrite import Unobserved
-from compiler.tensor import BOOL, F32, I8, I32, I64, U8, Array, DType, TensorType
+from compiler.tensor import BOOL, F16, F32, F64, I8, I16, I32, I64, U8, U16, Array, DType, TensorType
 from passes._decompose import DECOMPOSITIONS
 from passes._decompose_rank import _along, _elementwise, _gathered, _reduced
 from passes.decompose import DECOMPOSED, Decompose
-from tests.harness import check
+from tests.harness import check, run_pass
 from tests.one_op import layer_of, one_layer
 
 INSTANCES = 40
@@ -30,7 +34,7 @@ SPREADS_NAN = {
     "dynamic_quantize_linear", "grid_sample", "matmul_integer", "max_pool", "max_roi_pool", "qlinear_conv",
     "qlinear_matmul", "quantize_linear", "roi_align", "stft",
 }  # fmt: skip
-UNSAMPLED = {"constant_of_shape", "range", "sum", "max", "min", "conv"}  # tried below
+UNSAMPLED = {"constant_of_shape", "range", "sum", "max", "min", "conv", "transpose"}  # tried below
 RANKS = [cls for cls in DECOMPOSED if set(DECOMPOSITIONS[cls]) <= {_along, _reduced, _elementwise, _gathered}]
 
 
@@ -169,3 +173,47 @@ def test_what_has_no_decomposition_stays() -> None:
 def test_the_page_names_every_operation_that_is_decomposed() -> None:
     page = PAGE.read_text()
     assert [cls.name for cls in DECOMPOSED if f"`{cls.name}`" not in page] == []
+
+
+@pytest.mark.parametrize("dtype", [U8, I8, U16, I16, I32])
+def test_means_of_integers_whose_sum_leaves_32_bits(dtype: DType) -> None:
+    low, high = integer_range(dtype)
+    x = np.full((1 << 17) + 2, high, dtype.numpy)
+    x[:2] = low
+    graph = layer_of(ops.ReduceMean(axes=(0,)), (), TensorType(dtype, x.shape))
+    (name,) = (v.name for v in graph.inputs)
+    expected = evaluate(graph, {name: x})
+    assert run_pass(Decompose(), graph) == 1
+    assert evaluate(graph, {name: x}) == expected
+
+
+@pytest.mark.parametrize("dtype", [F16, F32, F64])
+@pytest.mark.parametrize("op", [ops.Asinh(), ops.Acosh()], ids=lambda op: op.name)
+def test_hyperbolic_functions_of_numbers_whose_square_overflows(op: Op, dtype: DType) -> None:
+    largest = float(np.finfo(dtype.numpy).max)
+    x = np.array([1.0, 2.0, 100.0, 300.0, largest / 4, inf, -2.0, -300.0, -largest / 4, -inf, np.nan], dtype.numpy)
+    graph = layer_of(op, (), TensorType(dtype, x.shape))
+    (name,) = (v.name for v in graph.inputs)
+    (expected,) = evaluate(graph, {name: x}).values()
+    assert run_pass(Decompose(), graph) == 1
+    (found,) = evaluate(graph, {name: x}).values()
+    np.testing.assert_allclose(found, expected, 4 * float(np.finfo(dtype.numpy).eps))
+
+
+@settings(max_examples=60)
+@given(st.permutations(range(8)), st.lists(st.integers(1, 2), min_size=8, max_size=8))
+def test_axes_that_move_apart_in_many_groups(perm: list[int], dims: list[int]) -> None:
+    """Every movement is of at most four groups."""
+    graph = layer_of(ops.Transpose(perm=tuple(perm)), (), TensorType(F32, tuple(dims)))
+    after = check(Decompose(), graph, np.random.default_rng(0)).after
+    moves = [n for n in after.nodes if isinstance(n.op, ops.Transpose)]
+    assert len(moves) <= 7 and max((groups(n) for n in moves), default=0) <= 4
+
+
+def groups(node: Node) -> int:
+    """How many groups of axes longer than 1 move apart."""
+    assert isinstance(node.op, ops.Transpose) and node.inputs[0] is not None
+    dims = node.inputs[0].type.dims
+    kept = [a for a in range(len(dims)) if dims[a] != 1]
+    places = [kept.index(a) for a in node.op.perm if dims[a] != 1]
+    return 1 + sum(b != a + 1 for a, b in pairwise(places))

@@ -93,6 +93,14 @@ def test_others_stay() -> None:
     stays(WIDE, net.returns(net(Attention(scale=0.5), q, k, v), k))
 
 
+@pytest.mark.parametrize("order", ["kkv", "qkk", "qkq"])
+def test_heads_that_are_read_twice_are_not_computed_twice(order: str) -> None:
+    net = Net()
+    x = net.input(2, 4, 5)
+    parts = {name: heads(x, 2, 3) for name in dict.fromkeys(order)}
+    stays(WIDE, attended(net, *(parts[name] for name in order)))
+
+
 def test_narrow_heads_of_different_inputs_keep_their_layers() -> None:
     net = Net()
     graph = net.returns(net(Attention(scale=1.0), *(heads(net.input(2, 4, 5), 2, 3) for _ in range(3))))

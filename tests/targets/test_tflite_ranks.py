@@ -54,6 +54,7 @@ CASES: dict[str, tuple[Op, TensorType, tuple[TensorType, ...]]] = {
     "softmax": (Softmax(axis=2), X8, ()),
     "log of a softmax": (LogSoftmax(axis=7), X8, ()),
     "moved in groups": (Transpose(perm=(4, 5, 6, 7, 0, 1, 2, 3)), X8, ()),
+    "reversed": (Transpose(perm=(7, 6, 5, 4, 3, 2, 1, 0)), typed(F32, (2, 3, 2, 2, 3, 2, 2, 3)), ()),
     "bits": (BitwiseAnd(), typed(I64, EIGHT), (typed(I64, (3, 2, 2, 1, 2, 1)),)),
 }
 

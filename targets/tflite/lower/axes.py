@@ -46,3 +46,10 @@ def runs_of(axes: Sequence[int]) -> list[list[int]]:
         else:
             runs.append([axis])
     return runs
+
+
+def same_axis(shape: Sequence[int], other: Sequence[int], axis: int) -> int | None:
+    """The axis of `other`, the same elements in the same order under another shape, that is `axis` of `shape`; None if
+    that is no axis of it."""
+    before, length = prod(shape[:axis]), shape[axis]
+    return next((i for i, d in enumerate(other) if d == length and prod(other[:i]) == before), None)

@@ -54,6 +54,13 @@ def test_what_may_be_negative_is_not(before: str, tmp_path: Path) -> None:
     np.testing.assert_allclose(y, expected, rtol=1e-5)
 
 
+@pytest.mark.parametrize(("size", "code"), [(500, "PAD"), (520, "PADV2")])
+def test_the_runtime_pads_what_is_large(size: int, code: str, tmp_path: Path) -> None:
+    operators, y, expected = compiled(f"r = Relu(x) y = {POOL}(r)", tmp_path, channels=2, size=size)
+    assert {"PAD", "PADV2"} & set(operators) == {code}
+    np.testing.assert_allclose(y, expected, rtol=1e-6)
+
+
 @pytest.mark.parametrize("size", [9, 10, 11])
 @pytest.mark.parametrize(("kernel", "stride"), [(2, 2), (3, 2), (2, 3), (1, 3)])
 @pytest.mark.parametrize("pool", ["MaxPool", "AveragePool"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from math import inf
+from math import inf, prod
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from targets.tflite.opset import SAME, VALID
 
 Ints = tuple[int, ...]
 VALUES_ONLY = op_need("no indices output", lambda op: not op.indices)
+LARGE = 1 << 19  # elements that the runtime pads faster itself than in the delegate, the change of hands included
 DENSE = op_need("dilations of 1", lambda op: set(op.dilations) <= {1})
 
 
@@ -76,7 +77,7 @@ def _max_pool(p: Lowering, node: Node, op: ops.MaxPool) -> None:
     if pads == same_pads(x.shape[1:-1], op.kernel, op.strides, op.dilations, upper=True) and any(pads):
         y = _slide(p, "MAX_POOL_2D", x, op.kernel, op.strides, SAME)
     else:
-        outside = 0.0 if p.model.is_nonnegative(x) else -inf
+        outside = 0.0 if p.model.is_nonnegative(x) and prod(x.shape) < LARGE else -inf
         y = _slide(p, "MAX_POOL_2D", _filled(p, x, pads, outside), op.kernel, op.strides, VALID)
     p.finish(node, y, order)
 

@@ -25,8 +25,9 @@ from targets.tflite.schema import schema
 
 IDENTIFIER = b"TFL3"
 BUDGET = 1 << 24  # what may be read besides constants: elements of vectors and characters; a table counts as TABLE
-TABLE = 64
+TABLE = 128
 MOST_AXES = 64
+AGAIN = "write it again, or get it again from its source"
 DAMAGE = (struct.error, IndexError, ValueError, TypeError, OverflowError, AttributeError, RecursionError)
 
 # How an element type is stored; the types of less than a byte are packed.
@@ -68,7 +69,7 @@ class Tensor(NamedTuple):
     """A tensor of a subgraph. `data` holds the bytes of a constant (uint8), None elsewhere; `signature` is the shape
     with -1 for sizes that are not known before a run, None where the file has none."""
 
-    index: int
+    number: int
     name: str
     dtype: str
     shape: tuple[int, ...]
@@ -96,6 +97,11 @@ class Tensor(NamedTuple):
         stored = STORED.get(self.dtype)
         return None if stored is None else self.size * stored.itemsize
 
+    @property
+    def is_readable(self) -> bool:
+        """Whether `array` gives the elements: the data of a constant is there, as much as the shape needs."""
+        return self.data is not None and self.is_static and self.nbytes == len(self.data)
+
     def array(self) -> Array:
         """The elements of a constant, in its shape: a view of the file, a copy for packed types.
         TfliteFileError if there are none or their number is not the shape's."""
@@ -114,7 +120,7 @@ class Operator(NamedTuple):
     none); inputs and outputs are numbers of tensors, -1 for an absent one. Fields of `options` are named as in the
     schema's classes."""
 
-    index: int
+    number: int
     code: str
     custom: str
     version: int
@@ -128,7 +134,7 @@ class Operator(NamedTuple):
 class Subgraph(NamedTuple):
     """Tensors and the operators on them, in the order of execution."""
 
-    index: int
+    number: int
     name: str
     tensors: tuple[Tensor, ...]
     inputs: tuple[int, ...]
@@ -170,14 +176,13 @@ def read(path: str | Path) -> File:
         raise TfliteFileError(f"{name} is not a TensorFlow Lite file: its identifier is not TFL3")
     try:
         return _Reader(data, classes).file(str(path))
-    except _Damage as e:
-        raise TfliteFileError(f"{name} is damaged: {e}", hint="write it again, or get it again from its source") from None
+    except _DamageError as e:
+        raise TfliteFileError(f"{name} is damaged: {e}", hint=AGAIN) from None
     except DAMAGE:
-        text = f"{name} is damaged: a table or an offset leads out of the file"
-        raise TfliteFileError(text, hint="write it again, or get it again from its source") from None
+        raise TfliteFileError(f"{name} is damaged: an offset leads out of the file", hint=AGAIN) from None
 
 
-class _Damage(Exception):
+class _DamageError(Exception):
     """What is wrong with the file."""
 
 
@@ -210,17 +215,17 @@ class _Reader:
     def _tables_within(self) -> None:
         (root,) = struct.unpack_from("<I", self._data, 0)
         if not 8 <= root <= len(self._data) - 4:
-            raise _Damage("its first table lies outside the file")
+            raise _DamageError("its first table lies outside the file")
 
     def _spend(self, units: int) -> None:
         self._left -= units
         if self._left < 0:
-            raise _Damage("its tables refer to more than can be read, or to the same bytes again and again")
+            raise _DamageError("its tables refer to more than can be read, or to the same bytes again and again")
 
     def _tables(self, owner: Any, field: str) -> Iterator[Any]:  # Any: classes of the schema
         count = getattr(owner, f"{field}Length")()
         if count * 4 > len(self._data):
-            raise _Damage(f"it claims {count} {field.lower()}")
+            raise _DamageError(f"it claims {count} {field.lower()}")
         get: Callable[[int], Any] = getattr(owner, field)
         for i in range(count):
             self._spend(TABLE)
@@ -246,7 +251,7 @@ class _Reader:
         start, size = buffer.Offset(), buffer.Size()
         if start > 1:  # the constant lies behind the FlatBuffer
             if start + size > len(self._data):
-                raise _Damage(f"a constant of {size} bytes lies outside the file")
+                raise _DamageError(f"a constant of {size} bytes lies outside the file")
             return np.frombuffer(self._data, np.uint8, size, start)
         return found if isinstance(found, np.ndarray) and len(found) else None
 
@@ -264,14 +269,14 @@ class _Reader:
         operators = tuple(self._operator(i, o) for i, o in enumerate(self._tables(subgraph, "Operators")))
         inputs, outputs = self._numbers(subgraph, "Inputs"), self._numbers(subgraph, "Outputs")
         for o in operators:
-            _check_numbers(len(tensors), -1, f"operator {o.index} ({o.code})", o.inputs, o.outputs, o.intermediates)
+            _check_numbers(len(tensors), -1, f"operator {o.number} ({o.code})", o.inputs, o.outputs, o.intermediates)
         _check_numbers(len(tensors), 0, f"subgraph {index}", inputs, outputs)
         return Subgraph(index, self._text(subgraph.Name()), tensors, inputs, outputs, operators)
 
     def _tensor(self, index: int, tensor: Any) -> Tensor:
         shape, signature = self._numbers(tensor, "Shape"), self._numbers(tensor, "ShapeSignature")
         if len(shape) > MOST_AXES:
-            raise _Damage(f"tensor {index} claims {len(shape)} axes")
+            raise _DamageError(f"tensor {index} claims {len(shape)} axes")
         data = _item(self._buffers, tensor.Buffer(), "buffer", f"tensor {index}")
         return Tensor(
             index,
@@ -302,8 +307,15 @@ class _Reader:
         if kind == "NONE":
             second = operator.BuiltinOptions2Type(), operator.BuiltinOptions2()
             kind, options = self._options("BuiltinOptions2", *second)
-        numbers = (self._numbers(operator, field) for field in ("Inputs", "Outputs", "Intermediates"))
-        return Operator(index, *code, *numbers, kind, options)
+        return Operator(
+            index,
+            *code,
+            self._numbers(operator, "Inputs"),
+            self._numbers(operator, "Outputs"),
+            self._numbers(operator, "Intermediates"),
+            kind,
+            options,
+        )
 
     def _options(self, union: str, member: int, table: Any) -> tuple[str, dict[str, Any]]:
         kind = _names(union).get(member, f"OPTIONS_{member}")
@@ -318,11 +330,11 @@ class _Reader:
         return kind, {k: v for k, v in (plain | vectors).items() if isinstance(v, int | float | str | tuple)}
 
     def _signature(self, signature: Any) -> Signature:
-        ports = [
-            {self._text(m.Name()): m.TensorIndex() for m in self._tables(signature, field)}
-            for field in ("Inputs", "Outputs")
-        ]
-        return Signature(self._text(signature.SignatureKey()), *ports, signature.SubgraphIndex())
+        key, inputs = self._text(signature.SignatureKey()), self._ports(signature, "Inputs")
+        return Signature(key, inputs, self._ports(signature, "Outputs"), signature.SubgraphIndex())
+
+    def _ports(self, signature: Any, field: str) -> dict[str, int]:
+        return {self._text(m.Name()): m.TensorIndex() for m in self._tables(signature, field)}
 
 
 @cache
@@ -334,7 +346,7 @@ def _names(enumeration: str) -> dict[int, str]:
 
 @cache
 def _fields(kind: str, operands: int) -> tuple[str, ...]:
-    """The fields of an options table: of numbers and strings (methods of one operand) or vectors of numbers (of two)."""
+    """The fields of an options table: numbers and strings (methods of one operand), vectors of numbers (of two)."""
     methods = {k: f for k, f in vars(getattr(schema(), kind)).items() if isinstance(f, FunctionType)}
     return tuple(
         name
@@ -347,14 +359,14 @@ def _fields(kind: str, operands: int) -> tuple[str, ...]:
 
 def _item(items: list[T] | tuple[T, ...], number: int, what: str, owner: str) -> T:
     if not 0 <= number < len(items):
-        raise _Damage(f"{owner} refers to {what} {number}, and there are {len(items)}")
+        raise _DamageError(f"{owner} refers to {what} {number}, and there are {len(items)}")
     return items[number]
 
 
 def _check_numbers(count: int, least: int, owner: str, *lists: tuple[int, ...]) -> None:
     for number in (n for numbers in lists for n in numbers):
         if not least <= number < count:
-            raise _Damage(f"{owner} refers to tensor {number}, and there are {count}")
+            raise _DamageError(f"{owner} refers to tensor {number}, and there are {count}")
 
 
 def _unpacked(data: Array, dtype: str) -> Array:

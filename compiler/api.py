@@ -109,11 +109,13 @@ def compile_model(
     if verify not in VERIFY:
         raise UsageError(f"verify is {verify!r}", hint=f"choose one of {', '.join(VERIFY)}")
     chosen = make_target(find_target(target), options) if isinstance(target, str) else target
+    chosen.strict = strict
     manager = PassManager(chosen.pipeline() if passes is None else passes, skip=skip)
     job = _Job(source, chosen, manager, progress)
     with _undisturbed(), _destination(output, source, chosen) as (path, folder):
         imported = job.read(inputs, freeze, dump)
-        reference = None if verify == "off" else job.reference(imported, verify_data, seed)
+        given = verify_data if verify_data is not None or verify == "off" else chosen.examples(imported.graph)
+        reference = None if verify == "off" else job.reference(imported, given, seed)
         checker = RewriteChecker(*reference) if reference is not None and verify == "each" else None
         artifact = job.emit(job.rewrite(imported.graph, checker, strict, dump), path, check=verify != "off")
         if reference is not None:
@@ -247,7 +249,7 @@ def _destination(
 ) -> Iterator[tuple[Path, Path | None]]:
     """The path of the artifact, and the temporary folder around it if none was given, removed if anything fails."""
     if output is not None:
-        yield _checked(Path(output)), None
+        yield _checked(Path(output), source, target), None
         return
     import tempfile  # for artifacts without a path only
 
@@ -272,10 +274,19 @@ def _verifying(written: Path | None) -> Iterator[None]:
         raise VerificationError(message, where=cause.where, hint=cause.hint) from e
 
 
-def _checked(path: Path) -> Path:
+def _checked(path: Path, source: object, target: Target) -> Path:
     if not path.parent.is_dir():
         raise UsageError(f"the folder {str(path.parent)!r} of the output does not exist", hint="create it first")
+    if not target.suffix.endswith(".onnx") and isinstance(source, str | os.PathLike) and _is_same(path, Path(source)):
+        raise UsageError(f"the output {str(path)!r} is the model itself", hint="give another name with -o")
     return path
+
+
+def _is_same(a: Path, b: Path) -> bool:
+    try:
+        return a.samefile(b)
+    except (OSError, ValueError):  # one is missing, or no name of a file
+        return False
 
 
 def _remove(folder: Path) -> None:

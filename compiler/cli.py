@@ -18,8 +18,10 @@ if TYPE_CHECKING:
     from compiler.bisect import Culprit
 
 TARGETS = ("ane", "nnapi", "onnx")
+CHECKED = ("nnapi", "edgetpu")
 # Options that are handed to the target, which checks them.
-OPTIONS = ("precision", "deployment_target", "image", "io_layout", "opset", "external")
+OPTIONS = ("precision", "deployment_target", "image", "io_layout", "opset", "external", "calibrate", "observer",
+           "io_dtype")  # fmt: skip
 VERIFICATION_FAILED = 3
 INTERRUPTED = 130
 
@@ -81,7 +83,22 @@ def _describe_model(model: Group) -> None:
 
 
 def _describe_target(target: Group) -> None:
-    target.add_argument("--precision", metavar="P", help="ane: fp16 (default) or fp32; nnapi: fp32 (default) or fp16")
+    target.add_argument(
+        "--precision", metavar="P", help="ane: fp16 (default) or fp32; nnapi: fp32 (default), fp16 or int8"
+    )
+    target.add_argument(
+        "--calibrate",
+        metavar="DATA",
+        help="nnapi, int8: an .npz of rows for each input, a folder of images or .npy files, or synthetic",
+    )
+    target.add_argument(
+        "--observer",
+        metavar="O",
+        help="nnapi, int8: how ranges are chosen: auto (default), minmax, average, percentile, entropy, mse",
+    )
+    target.add_argument(
+        "--io-dtype", metavar="T", help="nnapi, int8: inputs and outputs int8 (default), uint8 or float32"
+    )
     target.add_argument("--deployment-target", metavar="OS", help="ane: iOS15 ... iOS26")
     target.add_argument("--io-layout", metavar="L", help="nnapi: inputs and outputs nhwc (default), keep or nchw")
     target.add_argument(
@@ -121,6 +138,12 @@ def _describe_proof(proof: Group) -> None:
         "--strict", action="store_true", help="fail where a pass breaks its promise, instead of taking it back"
     )
     proof.add_argument(
+        "--check",
+        action="store_true",
+        help=f"check a .tflite file instead of compiling: where it runs, and what breaks the int8 contract of "
+        f"--target {' or '.join(CHECKED)}; --strict asks it of float files too",
+    )
+    proof.add_argument(
         "--bisect", action="store_true", help="find the first rewrite that breaks the model; write a small reproducer"
     )
     proof.add_argument("--seed", type=parse_seed, default=0, metavar="N", help="of the random inputs (default: 0)")
@@ -133,6 +156,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         with _short_lived():
             args = build_parser().parse_args(words)
+            if args.check:
+                return run_check(args)
             return run_bisect(args) if args.bisect else run_compile(args)
     except SystemExit as e:  # --help and --version
         _print("")
@@ -214,6 +239,15 @@ def run_bisect(args: argparse.Namespace) -> int:
     report = {"target": args.target, "model": args.model, "culprit": found, "reproducer": written}
     _say(args, report, _describe_culprit(culprit, written[0]))
     return VERIFICATION_FAILED
+
+
+def run_check(args: argparse.Namespace) -> int:
+    """Check a .tflite file, whoever wrote it."""
+    from targets.tflite.check import check
+
+    report = check(args.model, args.target, strict=args.strict)
+    _say(args, report.as_json(), report.text().splitlines())
+    return report.exit_code
 
 
 def _describe_culprit(culprit: Culprit, path: str) -> list[str]:

@@ -72,10 +72,12 @@ class Report:
     @property
     def transposes(self) -> dict[str, int] | None:
         """Transposes of the model as it was read (in) and of the artifact (out), the bytes that these move, and what
-        no choice of layouts goes below; None if no pass chose."""
-        chosen = self.ledger.measured.get("transposes")
-        if chosen is None:
+        no choice of layouts goes below; None if no pass chose. Layouts are chosen while all numbers have 32 bits: of an
+        int8 artifact there is no bound in bytes."""
+        measured = self.ledger.measured.get("transposes")
+        if measured is None:
             return None
+        chosen = {k: n for k, n in measured.items() if k != "lower_bound_bytes" or self.precision != "int8"}
         found = {} if self.emitted is None else dict(zip(("out", "bytes_moved"), self.emitted, strict=True))
         return {"in": self.before.ops.get("transpose", 0), **chosen, **found}
 

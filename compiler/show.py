@@ -63,8 +63,8 @@ def _transposes(report: Report) -> Iterator[str]:
     found = report.transposes
     if found is not None:
         count = f"{found['in']} in, {found['out']} out (lower bound {found['lower_bound']})"
-        moved = f"{found['bytes_moved']:,} bytes moved (lower bound {found['lower_bound_bytes']:,})"
-        yield f"transposes: {count}, {moved}"
+        bound = f" (lower bound {found['lower_bound_bytes']:,})" if "lower_bound_bytes" in found else ""
+        yield f"transposes: {count}, {found['bytes_moved']:,} bytes moved{bound}"
 
 
 def _table(report: Report) -> Table:

@@ -148,6 +148,7 @@ class Target(ABC):
     name: ClassVar[str]
     suffix: ClassVar[str]
     accepts: ClassVar[frozenset[str]] = frozenset()  # names of the options
+    strict: bool = False  # refuse what could only be written as less than was asked for
 
     @abstractmethod
     def pipeline(self) -> tuple[Step, ...]:
@@ -160,6 +161,10 @@ class Target(ABC):
     @abstractmethod
     def emit(self, graph: Graph, path: Path) -> Artifact:
         """Write a prepared graph; the path appears complete or not at all."""
+
+    def examples(self, graph: Graph) -> Mapping[str, Array] | None:
+        """Inputs of the imported model on which the artifact is to be compared; None if seeded ones do."""
+        return None
 
     @property
     @abstractmethod

@@ -56,23 +56,28 @@ from passes.remove_identity import RemoveIdentity
 
 if TYPE_CHECKING:
     from passes.absorb_shuffle import AbsorbShuffle as AbsorbShuffle
+    from passes.annotate_int8 import AnnotateInt8 as AnnotateInt8
     from passes.centre_residual import CentreResidual as CentreResidual
     from passes.choose_layout import ChooseLayout as ChooseLayout
     from passes.contract_heads import ContractHeads as ContractHeads
     from passes.decompose import Decompose as Decompose
+    from passes.expand_int8 import ExpandInt8 as ExpandInt8
     from passes.fold_norm_affine import FoldNormAffine as FoldNormAffine
     from passes.hoist_slice import HoistSlice as HoistSlice
     from passes.lift_rows import LiftRows as LiftRows
     from passes.project_heads import ProjectHeads as ProjectHeads
+    from passes.track_channels import TrackChannels as TrackChannels
 
 __all__ = [
     "AbsorbShuffle",
+    "AnnotateInt8",
     "CentreResidual",
     "ChooseLayout",
     "ContractHeads",
     "Decompose",
     "DropEmpty",
     "EliminateCommon",
+    "ExpandInt8",
     "FoldConstants",
     "FoldNormAffine",
     "FoldPad",
@@ -114,6 +119,7 @@ __all__ = [
     "RemoveDead",
     "RemoveExpand",
     "RemoveIdentity",
+    "TrackChannels",
     "annotate_activation",
 ]
 
@@ -147,14 +153,17 @@ PIPELINES.update(fold=FOLD, fuse=FUSE, clean=CLEAN, default=(*FOLD, *FUSE, *CLEA
 
 WHERE = {
     "AbsorbShuffle": "passes.absorb_shuffle",
+    "AnnotateInt8": "passes.annotate_int8",
     "CentreResidual": "passes.centre_residual",
     "ChooseLayout": "passes.choose_layout",
     "ContractHeads": "passes.contract_heads",
     "Decompose": "passes.decompose",
+    "ExpandInt8": "passes.expand_int8",
     "FoldNormAffine": "passes.fold_norm_affine",
     "HoistSlice": "passes.hoist_slice",
     "LiftRows": "passes.lift_rows",
     "ProjectHeads": "passes.project_heads",
+    "TrackChannels": "passes.track_channels",
 }  # for one target only
 
 

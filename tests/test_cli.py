@@ -301,6 +301,16 @@ def test_outputs_that_cannot_be_written(command: Command, target: str) -> None:
     assert Path("a_file").read_text() == "keep"
 
 
+@pytest.mark.parametrize("target", ["ane", "nnapi"])
+def test_the_model_is_not_overwritten_by_another_format(command: Command, target: str) -> None:
+    Path("m.onnx").write_bytes(TINY.read_bytes())
+    Path("link.onnx").symlink_to("m.onnx")
+    for output in ("m.onnx", "./link.onnx"):
+        done = command("m.onnx", "-t", target, "-o", output)
+        assert (done.code, done.out) == (2, "") and "is the model itself" in done.err and "-o" in done.err
+        assert Path("m.onnx").read_bytes() == TINY.read_bytes()
+
+
 @pytest.mark.parametrize("target", ["onnx", "nnapi"])
 def test_a_read_only_folder(command: Command, target: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """As for a user who is not root, who may write anywhere."""

@@ -31,7 +31,15 @@ CORE = (*GRAPH, "readers", "onnx", "rewriting", "measuring")
 
 LAYERS = {
     "types": Layer(
-        ("compiler.errors", "compiler.record", "compiler.tensor", "compiler.filemap", "compiler.compare"), ()
+        (
+            "compiler.errors",
+            "compiler.record",
+            "compiler.tensor",
+            "compiler.filemap",
+            "compiler.compare",
+            "compiler.quantize",
+        ),
+        (),
     ),
     "op": Layer(("compiler.op",), ("types",)),
     "ops": Layer(("compiler.ops",), BASE),
@@ -52,6 +60,7 @@ LAYERS = {
     "measuring": Layer(
         (
             "compiler.bisect",
+            "compiler.calibrate",
             "compiler.ledger",
             "compiler.oracle",
             "compiler.pass_manager",

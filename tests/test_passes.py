@@ -36,6 +36,7 @@ HARD_TO_GROW = {
 # Passes whose layers treat NaN of the inputs otherwise, and why that is meant.
 HIDES_NAN = {
     "decompose": "products with constant matrices spread NaN, comparisons drop it: see tests/passes/test_decompose.py",
+    "expand-int8": "a convolution with a band spreads NaN, and the inverse root of -0 is +inf, 1 / sqrt(-0) is -inf",
     "fuse-attention": "the guard that turns rows without any key into zeros also hides NaN, the fused layer does not",
 }
 ENOUGH = 3  # firings that show a rule at work

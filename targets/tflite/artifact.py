@@ -12,8 +12,9 @@ import numpy as np
 
 from compiler.errors import EmitError
 from compiler.oracle import checked_inputs, in_single_precision
+from compiler.quantize import dequantized, quantized
 from compiler.target import Artifact
-from compiler.tensor import Array, TensorType
+from compiler.tensor import Array, QuantParams, TensorType
 from targets.tflite.halves import HalfWeights
 from targets.tflite.model import NUMPY, Model
 from targets.tflite.schema import open_interpreter
@@ -23,11 +24,13 @@ THREADS = 2
 
 
 class Port(NamedTuple):
-    """An input or output: its ONNX name and type, and the order of its axes in the file."""
+    """An input or output: its ONNX name and type, the order of its axes in the file, and the parameters of integers
+    that stand for real numbers there."""
 
     name: str
     type: TensorType
     order: tuple[int, ...]
+    quant: QuantParams | None = None
 
 
 class TfLiteArtifact(Artifact):
@@ -80,7 +83,9 @@ class TfLiteArtifact(Artifact):
             read, given_back = _tensors(interpreter)
             for port in self.inputs:
                 tensor = read[port.name]
-                array = np.ascontiguousarray(given[port.name].transpose(port.order), tensor["dtype"])
+                moved = given[port.name].transpose(port.order)
+                stored = moved if port.quant is None else quantized(moved, port.quant)
+                array = np.ascontiguousarray(stored, tensor["dtype"])
                 interpreter.set_tensor(tensor["index"], array.reshape(tensor["shape"]))
             interpreter.invoke()
             results = {name: interpreter.get_tensor(t["index"]) for name, t in given_back.items()}
@@ -99,6 +104,7 @@ def _tensors(interpreter: Any) -> tuple[dict[str, Any], dict[str, Any]]:  # Any:
 def _model_array(array: Array, port: Port) -> Array:
     """An output in the ONNX model's shape and element type; a size that was not known is as the runtime has it."""
     known = port.type.is_static
+    array = array if port.quant is None else dequantized(array, port.quant)
     shaped = array.reshape([port.type.dims[i] for i in port.order]) if known else array
     back = [port.order.index(i) for i in range(len(port.order))]
     moved = np.ascontiguousarray(shaped.transpose(back))

@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from compiler.filemap import release
-from compiler.tensor import Array
+from compiler.quantize import part_of, quantized
+from compiler.tensor import Array, QuantParams
 from targets.tflite import opset
 
 Options = dict[str, Any]  # fields of a builtin options table, as the schema names them
@@ -32,11 +33,14 @@ TYPES = {dtype: name for name, dtype in NUMPY.items()}
 
 
 class Constant(NamedTuple):
-    """Data of a constant tensor: an array, perhaps memory-mapped, stored with its axes permuted and as `dtype`."""
+    """Data of a constant tensor: an array, perhaps memory-mapped, stored with its axes permuted and as `dtype`, or as
+    the integers of `quant`, whose axis is one of the permuted array's."""
 
     array: Array
     perm: tuple[int, ...] | None
     dtype: np.dtype[Any]
+    quant: QuantParams | None = None
+    narrow: bool = False
 
     @property
     def nbytes(self) -> int:
@@ -52,11 +56,13 @@ class Constant(NamedTuple):
                 axes[-1] = (axes[-1][0] * length, stride)
             elif length != 1:
                 axes.append((length, stride))
-        return view.__array_interface__["data"][0], tuple(axes), view.dtype.str, self.dtype.char
+        return view.__array_interface__["data"][0], tuple(axes), view.dtype.str, self.dtype.char, self.quant
 
     def stored(self) -> Array:
         """The elements as they are written; a copy only where they differ from the array."""
         array = self.array if self.perm is None else self.array.transpose(self.perm)
+        if self.quant is not None:
+            return np.ascontiguousarray(quantized(array, self.quant, self.narrow))
         with np.errstate(over="ignore", under="ignore"):
             return np.ascontiguousarray(array, self.dtype)
 
@@ -70,16 +76,20 @@ class Constant(NamedTuple):
             rows = max(1, PIECE * len(array) // array.size)
             for start in range(0, len(array), rows):
                 part = array[start : start + rows]
-                yield Constant(part, None, self.dtype).stored()
+                quant = self.quant if self.quant is None else part_of(self.quant, start, start + rows)
+                yield Constant(part, None, self.dtype, quant, self.narrow).stored()
                 release(part)
         if array.size > PAGES:
             release(self.array)
 
 
 class Tensor:
-    """A tensor of the model; `constant` holds the data of a constant, `variable` marks the state of a layer."""
+    """A tensor of the model; `constant` holds the data of a constant, `variable` marks the state of a layer.
 
-    __slots__ = ("constant", "dtype", "name", "shape", "variable")
+    quant  of integers that stand for real numbers; of floats, the parameters to store them with, where that is known
+    """
+
+    __slots__ = ("constant", "dtype", "name", "quant", "shape", "variable")
 
     def __init__(self, name: str, dtype: str, shape: tuple[int, ...], constant: Constant | None = None) -> None:
         self.name = name
@@ -87,6 +97,7 @@ class Tensor:
         self.shape = shape
         self.constant = constant
         self.variable = False
+        self.quant: QuantParams | None = None
 
     def __repr__(self) -> str:
         return f"{self.name}:{self.dtype}{list(self.shape)}"
@@ -113,6 +124,7 @@ class Model:
         self.outputs: list[tuple[str, Tensor]] = []
         self.operators: list[Operator] = []
         self.description = ""
+        self.runtimes: list[str] = []  # the oldest that have the element types of the operators
         self._constants: dict[Hashable, Tensor] = {}
         self._producers: dict[int, int] = {}  # id of a tensor -> place of the operator that computes it
         self._reads: dict[int, int] = {}  # id of a tensor -> how many operands it is

@@ -65,7 +65,8 @@ _RUNTIME = {
     ("ADD", 4): "2.6.0", ("ATAN2", 1): "2.10.0", ("ARG_MAX", 1): "1.15.0", ("BATCH_MATMUL", 1): "2.3.0",
     ("BROADCAST_TO", 2): "2.5.0", ("CAST", 2): "2.7.0", ("CAST", 3): "2.8.0", ("CAST", 4): "2.9.0",
     ("CAST", 5): "2.12.0", ("CONV_2D", 6): "2.9.0", ("CONV_3D", 1): "2.6.0", ("CUMSUM", 1): "2.4.0",
-    ("DIV", 2): "2.3.0", ("FULLY_CONNECTED", 5): "2.0.0", ("FULLY_CONNECTED", 6): "2.1.0", ("GATHER", 5): "2.5.0",
+    ("DIV", 2): "2.3.0", ("FULLY_CONNECTED", 5): "2.0.0", ("FULLY_CONNECTED", 6): "2.1.0",
+    ("FULLY_CONNECTED", 12): "2.17.0", ("GATHER", 5): "2.5.0",
     ("GATHER_ND", 5): "2.13.0", ("GELU", 1): "2.9.0", ("MAXIMUM", 3): "2.3.0", ("MINIMUM", 3): "2.3.0",
     ("MUL", 5): "2.6.0", ("PAD", 4): "2.6.0", ("PADV2", 4): "2.6.0", ("RELU_0_TO_1", 1): "2.10.0",
     ("RESIZE_BILINEAR", 3): "2.2.0", ("RESIZE_NEAREST_NEIGHBOR", 3): "2.3.0", ("REDUCE_ALL", 1): "2.7.0",
@@ -119,7 +120,14 @@ def _depthwise(given: Sequence[Tensor], outputs: Sequence[Tensor], options: Mapp
 
 
 def _fully_connected(given: Sequence[Tensor], outputs: Sequence[Tensor], options: Mapping[str, Any]) -> int:
+    weights = given[1].quant
+    if weights is not None and weights.axis is not None and given[1].dtype == "INT8":
+        return 12
     return 6 if len(given) == 2 else 5 if options.get("KeepNumDims") else 1
+
+
+def _dequantize(given: Sequence[Tensor], outputs: Sequence[Tensor], options: Mapping[str, Any]) -> int:
+    return 3 if given[0].dtype == "FLOAT16" else 2
 
 
 def _transpose(given: Sequence[Tensor], outputs: Sequence[Tensor], options: Mapping[str, Any]) -> int:
@@ -158,7 +166,7 @@ _SPECIAL: dict[str, Any] = {
     "CAST": _cast,
     "CONV_2D": _conv_2d,
     "DEPTHWISE_CONV_2D": _depthwise,
-    "DEQUANTIZE": _fixed(3),
+    "DEQUANTIZE": _dequantize,
     "FULLY_CONNECTED": _fully_connected,
     "GATHER": _gather,
     "RESIZE_BILINEAR": _resize_bilinear,
@@ -168,7 +176,7 @@ _SPECIAL: dict[str, Any] = {
 }
 
 
-def oldest_runtime(used: Sequence[tuple[str, int]]) -> str:
-    """The oldest TensorFlow Lite that has all of these operators at these versions."""
+def oldest_runtime(used: Sequence[tuple[str, int]], known: Sequence[str] = ()) -> str:
+    """The oldest TensorFlow Lite that has all of these operators at these versions, and is none before `known`."""
     versions = [_RUNTIME.get(pair, _OLDEST) for pair in used]
-    return max([_OLDEST, *versions], key=lambda v: tuple(map(int, v.split("."))))
+    return max([_OLDEST, *known, *versions], key=lambda v: tuple(map(int, v.split("."))))

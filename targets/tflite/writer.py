@@ -20,7 +20,7 @@ import numpy as np
 from compiler.errors import EmitError
 from compiler.onnx_proto import quote
 from compiler.onnx_write import AtomicFile
-from compiler.tensor import Array
+from compiler.tensor import Array, QuantParams
 from targets.tflite.model import Constant, Model, Operator, Tensor
 from targets.tflite.opset import BEHIND, oldest_runtime, options_name
 from targets.tflite.schema import flatbuffers, schema
@@ -63,6 +63,7 @@ class _Tables:
         self._tensors: dict[int, int] = {}  # id of a tensor -> its number
         self._buffers: dict[Hashable, int] = {}  # a constant's place in memory -> the number of its buffer
         self._listed: list[Tensor] = []
+        self._vectors: dict[Hashable, int] = {}  # element type and bytes of a vector -> its offset
         self._fields: list[int] = []  # offsets from the end of the tables that refer to constants
         for o in model.operators:
             self._list(t for t in (*o.inputs, *o.outputs) if t is not None)
@@ -108,7 +109,8 @@ class _Tables:
     def _root(self) -> int:
         fb, s, model = self._fb, self._schema, self._model
         codes = list(dict.fromkeys((o.code, o.version) for o in model.operators))
-        runtime = oldest_runtime([*codes, BEHIND] if self._behind else codes).encode().ljust(16, b"\0")
+        used = [*codes, BEHIND] if self._behind else codes
+        runtime = oldest_runtime(used, model.runtimes).encode().ljust(16, b"\0")
         self.constants = [_Raw(runtime)]
         for constant in (t.constant for t in self._listed if t.constant is not None):
             if constant.place not in self._buffers:
@@ -164,14 +166,27 @@ class _Tables:
         fb, s = self._fb, self._schema
         name = fb.CreateString(unique_name)
         shape = self._ints(tensor.shape)
+        quantization = 0 if tensor.quant is None or tensor.dtype == "FLOAT32" else self._quantization(tensor.quant)
         s.TensorStart(fb)
         s.TensorAddShape(fb, shape)
         s.TensorAddType(fb, getattr(s.TensorType, tensor.dtype))
         s.TensorAddBuffer(fb, 0 if tensor.constant is None else self._buffers[tensor.constant.place])
         s.TensorAddName(fb, name)
+        if quantization:
+            s.TensorAddQuantization(fb, quantization)
         s.TensorAddIsVariable(fb, tensor.variable)
         s.TensorAddHasRank(fb, True)
         return int(s.TensorEnd(fb))
+
+    def _quantization(self, params: QuantParams) -> int:
+        fb, s = self._fb, self._schema
+        scale = self._vector(np.array(params.scale, np.float32))
+        zero_point = self._vector(np.array(params.zero_point, np.int64))
+        s.QuantizationParametersStart(fb)
+        s.QuantizationParametersAddScale(fb, scale)
+        s.QuantizationParametersAddZeroPoint(fb, zero_point)
+        s.QuantizationParametersAddQuantizedDimension(fb, params.axis or 0)
+        return int(s.QuantizationParametersEnd(fb))
 
     def _operator(self, operator: Operator, number: int) -> int:
         fb, s = self._fb, self._schema
@@ -237,7 +252,15 @@ class _Tables:
         return self._ints([-1 if t is None else self._tensors[id(t)] for t in tensors])
 
     def _ints(self, values: Sequence[int]) -> int:
-        return int(self._fb.CreateNumpyVector(np.array(values, np.int32)))
+        return self._vector(np.array(values, np.int32))
+
+    def _vector(self, values: Array) -> int:
+        """A vector of numbers; tables share equal ones."""
+        key = values.dtype.char, values.tobytes()
+        found = self._vectors.get(key)
+        if found is None:
+            found = self._vectors[key] = int(self._fb.CreateNumpyVector(values))
+        return found
 
     def _offsets(self, offsets: Sequence[int]) -> int:
         self._fb.StartVector(4, len(offsets), 4)

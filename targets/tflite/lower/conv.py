@@ -156,9 +156,9 @@ def _conv_transpose(p: Lowering, node: Node, op: ops.ConvTranspose) -> None:
     parts = []
     images = p.split(image, [image.shape[3] // op.groups] * op.groups, 3)
     kernels = p.split(kernel, [image.shape[3] // op.groups] * op.groups, 3)
-    for g, (own, weight) in enumerate(zip(images, kernels, strict=True)):
-        m = weight.shape[0]
-        shift = None if b is None else p.part(b, 0, g * m, (g + 1) * m)
+    filters = [kernels[0].shape[0]] * op.groups
+    shifts = [None] * op.groups if b is None else p.split(b, filters, 0)
+    for own, weight, shift in zip(images, kernels, shifts, strict=True):
         parts.append(_transposed(p, own, weight, shift, strides, pads, out))
     p.finish(node, p.reshape(p.concat(parts, 3), [node.output.type.dims[i] for i in order]), order)
 

@@ -160,6 +160,8 @@ def _pow(p: Lowering, node: Node, op: Op) -> None:
         p.finish(node, _product(p, x, int(number)), order)
     elif same and number == 0.5 and floats:
         p.finish(node, p.unary("SQRT", x), order)
+    elif same and number == -0.5 and floats:
+        p.finish(node, p.unary("RSQRT", x), order)
     elif floats:
         exponent = unsigned_to_float(p, y) if power.type.dtype is U64 else p.cast(y, "FLOAT32")
         p.finish(node, p.binary("POW", x, exponent), order)

@@ -19,6 +19,7 @@ from compiler.tensor import BOOL, I64, U32, U64, Array, DType
 from targets.tflite import opset
 from targets.tflite.halves import fits_half
 from targets.tflite.lower.axes import merged_axes, merged_permutation, runs_of
+from targets.tflite.lower.params import WeightParams
 from targets.tflite.model import NUMPY, Model, Options, Tensor
 
 Number = bool | int | float
@@ -47,6 +48,7 @@ class Lowering:
         self._shared: dict[tuple[object, ...], Tensor] = {}
         self._narrow: dict[int, Tensor] = {}  # id of a tensor of int64 -> the one of int32 that it was cast from
         self._holds: dict[int, int] = {}  # id of a tensor -> how many values it holds
+        self.weights = WeightParams()
 
     # -- values ----------------------------------------------------------------------------------------------
 
@@ -64,6 +66,8 @@ class Lowering:
         assert fits, f"{v!r} held as {tensor} in order {order}"
         self._orders[v] = order
         self._tensors[v, order] = tensor
+        if v.type.quant is not None and tensor.constant is None:
+            tensor.quant = v.type.quant
         self._holds[id(tensor)] = self._holds.get(id(tensor), 0) + 1
 
     def fused(self, node: Node, activation: int) -> bool:
@@ -163,7 +167,9 @@ class Lowering:
             if found is None:
                 found = self._wide[id(stored)] = self.add("DEQUANTIZE", [stored], "FLOAT32", stored.shape)
             return found
-        return self.model.constant(_held(data), name, perm, dtype, shape)
+        held = self.model.constant(_held(data), name, perm, dtype, shape)
+        held.quant = held.quant or self.weights.of(data, perm, held.shape)
+        return held
 
     def filled(self, value: Tensor, shape: Sequence[int]) -> Tensor:
         """A tensor of one value, given without axes; the runtime takes no constant without elements."""

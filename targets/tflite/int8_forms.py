@@ -1,0 +1,162 @@
+"""Operators of floats in the forms that kernels of integers and NNAPI take: before parameters are inferred.
+
+A square and a negation are products. A dense layer is a convolution of 1x1, whose weights NNAPI takes with a scale for
+each channel, which it does not of FULLY_CONNECTED. What splits more than four axes does it on three.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Sequence
+from math import prod
+
+import numpy as np
+
+from compiler.tensor import Array
+from targets.tflite import opset
+from targets.tflite.model import Constant, Model, Operator, Options, Tensor
+from targets.tflite.opset import ACTIVATION, VALID
+
+FLOAT = "FLOAT32"
+MOST_AXES = 4
+MINUS_ONE = np.array(-1, np.float32)
+POINT: Options = {"Padding": VALID, "StrideH": 1, "StrideW": 1, "DilationHFactor": 1, "DilationWFactor": 1}
+
+
+def reform(model: Model) -> None:
+    """Rewrite the operators of a model of floats; what nobody reads any more is dropped."""
+    forms = _Forms({id(t) for _, t in model.outputs})
+    for o in model.operators:
+        forms.take(o)
+    model.operators = forms.operators
+    model.drop_unread()
+
+
+class _Forms:
+    """The operators so far, and of what each tensor is only another shape."""
+
+    def __init__(self, outputs: Container[int]) -> None:
+        self.operators: list[Operator] = []
+        self._outputs = outputs  # ids of the tensors that the model gives
+        self._roots: dict[int, Tensor] = {}
+        self._twins: dict[int, Tensor] = {}  # tensors that are another one, under the same shape
+
+    def take(self, o: Operator) -> None:
+        """Add an operator, or what stands for it."""
+        o = o._replace(inputs=tuple(None if t is None else self._twins.get(id(t), t) for t in o.inputs))
+        x = o.inputs[0] if o.inputs else None
+        if o.code == "RESHAPE" and x is not None:
+            self._reshape(o)
+        elif o.code in ("SQUARE", "NEG") and x is not None and x.dtype == FLOAT:
+            minus = Tensor("minus_one", FLOAT, (), Constant(MINUS_ONE, None, MINUS_ONE.dtype))
+            self._add("MUL", [x, x if o.code == "SQUARE" else minus], o.outputs)
+        elif o.code == "FULLY_CONNECTED" and x is not None and _is_constant(o.inputs[1]):
+            self._dense(o, x)
+        elif o.code in ("SPLIT", "SPLIT_V") and len(o.outputs[0].shape) > MOST_AXES:
+            self._split(o)
+        elif o.code == "CONCATENATION" and len(o.outputs[0].shape) > MOST_AXES:
+            self._concatenation(o)
+        elif o.code == "STRIDED_SLICE" and len(o.outputs[0].shape) > MOST_AXES and self._sliced(o):
+            return
+        else:
+            self.operators.append(o)
+
+    def _add(
+        self, code: str, inputs: Sequence[Tensor | None], outputs: Sequence[Tensor], options: Options | None = None
+    ) -> None:
+        version = opset.version(code, inputs, outputs, options or {})
+        self.operators.append(Operator(code, tuple(inputs), tuple(outputs), options or {}, version))
+
+    def _reshape(self, o: Operator) -> None:
+        """From the first tensor of a chain of reshapes."""
+        x, y = o.inputs[0], o.outputs[0]
+        assert x is not None
+        root = self._roots[id(y)] = self._roots.get(id(x), x)
+        if root.shape == y.shape and y.quant in (None, root.quant) and id(y) not in self._outputs:
+            self._twins[id(y)] = root
+        else:
+            self.operators.append(o._replace(inputs=(root, *o.inputs[1:])))
+
+    def _reshaped(self, x: Tensor, shape: tuple[int, ...]) -> Tensor:
+        root = self._roots.get(id(x), x)
+        if root.shape == shape:
+            return root
+        y = Tensor(x.name, x.dtype, shape)
+        y.quant = x.quant
+        self._roots[id(y)] = root
+        self._add("RESHAPE", [root, _ints(shape)], [y], {"NewShape": shape})
+        return y
+
+    def _back(self, y: Tensor, result: Tensor) -> None:
+        """`result` as another shape of `y`."""
+        y.quant = result.quant
+        self._roots[id(result)] = y
+        self._add("RESHAPE", [y, _ints(result.shape)], [result], {"NewShape": result.shape})
+
+    def _dense(self, o: Operator, x: Tensor) -> None:
+        """One row of the image for each row of the operand."""
+        _, w, *bias = o.inputs
+        assert w is not None
+        count, width = w.shape
+        kernel = Tensor(w.name, w.dtype, (count, 1, 1, width), w.constant)
+        kernel.quant = w.quant if w.quant is None or w.quant.axis == 0 else None
+        b = bias[0] if bias and bias[0] is not None else _zeros(count)
+        rows = prod(x.shape) // width
+        y = Tensor(o.outputs[0].name, FLOAT, (1, rows, 1, count))
+        options = {**POINT, ACTIVATION: o.options.get(ACTIVATION, 0)}
+        self._add("CONV_2D", [self._reshaped(x, (1, rows, 1, width)), kernel, b], [y], options)
+        self._back(y, o.outputs[0])
+
+    def _split(self, o: Operator) -> None:
+        """Along the middle one of three axes."""
+        place = 0 if o.code == "SPLIT" else 2
+        x, number = o.inputs[1 - place // 2], o.inputs[place]
+        assert x is not None and number is not None and number.constant is not None
+        axis = int(number.constant.stored().item())
+        before, after = prod(x.shape[:axis]), prod(x.shape[axis + 1 :])
+        flat = self._reshaped(x, (before, x.shape[axis], after))
+        parts = [Tensor(t.name, t.dtype, (before, t.shape[axis], after)) for t in o.outputs]
+        middle = _ints(1)
+        inputs = [middle, flat] if o.code == "SPLIT" else [flat, o.inputs[1], middle]
+        self._add(o.code, inputs, parts, o.options)
+        for part, result in zip(parts, o.outputs, strict=True):
+            self._back(part, result)
+
+    def _sliced(self, o: Operator) -> bool:
+        """What cuts one axis alone, without masks, cuts the middle one of three; False for other slices."""
+        x, result = o.inputs[0], o.outputs[0]
+        bounds = [t.constant.stored() for t in o.inputs[1:] if t is not None and t.constant is not None]
+        cut = [i for i, d in enumerate(result.shape) if x is not None and d != x.shape[i]]
+        if x is None or len(bounds) != 3 or len(cut) != 1 or any(o.options.values()) or (bounds[2] < 1).any():
+            return False
+        (axis,) = cut
+        before, after = prod(x.shape[:axis]), prod(x.shape[axis + 1 :])
+        begin, end, step = (int(b[axis]) for b in bounds)
+        y = Tensor(result.name, result.dtype, (before, result.shape[axis], after))
+        inputs = [self._reshaped(x, (before, x.shape[axis], after))]
+        inputs += [_ints(b) for b in ((0, begin, 0), (before, end, after), (1, step, 1))]
+        self._add(o.code, inputs, [y], o.options)
+        self._back(y, result)
+        return True
+
+    def _concatenation(self, o: Operator) -> None:
+        """Along the middle one of three axes."""
+        result, axis = o.outputs[0], o.options["Axis"]
+        before, after = prod(result.shape[:axis]), prod(result.shape[axis + 1 :])
+        flat = [self._reshaped(t, (before, t.shape[axis], after)) for t in o.inputs if t is not None]
+        y = Tensor(result.name, result.dtype, (before, result.shape[axis], after))
+        self._add(o.code, flat, [y], {**o.options, "Axis": 1})
+        self._back(y, result)
+
+
+def _is_constant(t: Tensor | None) -> bool:
+    return t is not None and t.constant is not None and t.dtype == FLOAT
+
+
+def _ints(values: int | Sequence[int]) -> Tensor:
+    data: Array = np.array(values, np.int32)
+    return Tensor("const", "INT32", data.shape, Constant(data, None, data.dtype))
+
+
+def _zeros(count: int) -> Tensor:
+    data = np.zeros(count, np.float32)
+    return Tensor("zeros", FLOAT, data.shape, Constant(data, None, data.dtype))

@@ -49,8 +49,10 @@ Every case ends as one of
 
 The stages: the model is imported and evaluated by the reference (*import + evaluation*), and it is compiled as the
 command does and executed from the saved file: by ONNX Runtime, by the evaluator of saved Core ML packages (which stands
-in for Core ML outside of macOS) and by LiteRT. Inputs that only define shapes or axes are frozen to the case's values
-and [listed below](#frozen-inputs); all others are inputs of the compiled model.
+in for Core ML outside of macOS) and by LiteRT. Inputs of which an error says that they must be constants are frozen to
+the case's values and [listed below](#frozen-inputs): shapes, axes, counts and positions, and in 19 cases other
+parameters (the thresholds of NonMaxSuppression, the region of Resize, the conditions of If and Loop, the bands of
+MelWeightMatrix, the ratio of Dropout). All others are inputs of the compiled model.
 """
 
 

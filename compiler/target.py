@@ -71,13 +71,19 @@ def dtypes(*allowed: DType) -> Need:
     return Need(text=f"element type {names}", holds=holds)
 
 
-def rank(low: int, high: int) -> Need:
-    """Every operand and result has a rank in this range."""
+def op_need(text: str, holds: Callable[[Any], bool]) -> Need:  # Any: the operation, whose class the table names
+    """A condition on a layer's operation alone."""
+    return Need(text=text, holds=lambda node: holds(node.op))
+
+
+def constant_operands(*indices: int) -> Need:
+    """These operands, where present, are constants."""
 
     def holds(node: Node) -> bool:
-        return all(v is None or low <= v.type.rank <= high for v in (*node.inputs, *node.outputs))
+        given = (node.inputs[i] for i in indices if i < len(node.inputs))
+        return all(v is None or v.data is not None for v in given)
 
-    return Need(text=f"rank {low} to {high}" if low != high else f"rank {low}", holds=holds)
+    return Need(text=f"constant operands {', '.join(map(str, indices))}", holds=holds)
 
 
 DECOMPOSED = Need(

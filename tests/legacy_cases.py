@@ -145,6 +145,9 @@ def moved_between_attributes_and_inputs() -> Iterator[Case]:
     yield from cases("DFT", (17,), f(1, 5, 6, 1), newer=20)  # along axis 1, in 20 along the last but one
     yield from cases("DFT", (20,), f(1, 6, 2), None, s(1, np.int64), newer=17)
     yield from cases("DFT", (20,), f(1, 5, 6, 1), newer=17)
+
+
+def axes_of_reductions() -> Iterator[Case]:
     for op in (
         "ReduceSum",
         "ReduceMean",
@@ -167,7 +170,7 @@ def moved_between_attributes_and_inputs() -> Iterator[Case]:
     yield from cases("ReduceMax", (20,), f(2, 3) > 0, n(1), newer=18)
 
 
-def another_meaning() -> Iterator[Case]:
+def flattened_axes() -> Iterator[Case]:
     for op in ("Softmax", "LogSoftmax", "Hardmax"):
         yield from cases(op, (7, 9, 11, 12), f(2, 3, 4), newer=13)
         yield from cases(op, (7, 9, 11), f(1, 1000, 1, 1), newer=13)
@@ -177,6 +180,11 @@ def another_meaning() -> Iterator[Case]:
         yield from cases(op, (13, 22), f(2, 3, 4), newer=11)
         yield from cases(op, (13,), f(1, 10, 1, 1), axis=1)
         yield from cases(op, (13,), f(2, 3, 4), axis=0, newer=11)
+    yield from cases("Flatten", (7, 9, 11), f(2, 3, 4))
+    yield from cases("Flatten", (11, 13, 21), f(2, 3, 4), axis=-1)
+
+
+def resizing() -> Iterator[Case]:
     image = f(1, 2, 4, 5)
     scales = np.array([1, 1, 2, 2.5], np.float32)
     yield from cases("Resize", (10,), image, scales, newer=11)
@@ -208,12 +216,10 @@ def another_meaning() -> Iterator[Case]:
     shrunk = np.array([1, 1, 0.5, 0.6], np.float32)
     yield from cases("Resize", (18, 19), image, None, shrunk, mode="linear", antialias=1)
     yield from cases("Resize", (11, 13), image, f(0), scales, mode="cubic", exclude_outside=1, cubic_coeff_a=-0.5)
-    slopes = f(3)
-    yield from cases("PRelu", (7,), f(2, 4, 3), slopes)
-    yield from cases("PRelu", (7, 9, 16), f(2, 3, 4, 5), f(3, 1, 1))
-    scale, bias = pos(2), f(2)
-    yield from cases("GroupNormalization", (18,), f(2, 4, 5), scale, bias, num_groups=2, newer=21)
-    yield from cases("GroupNormalization", (21,), f(2, 4, 5), pos(4), f(4), num_groups=2, newer=18)
+
+
+def sampling() -> Iterator[Case]:
+    image = f(1, 2, 4, 5)
     boxes = np.array([[0.3, 0.2, 4.7, 4.1], [1, 1, 3, 2.6]], np.float32)
     where = (f(1, 2, 6, 6), boxes, n(0, 0))
     for mode in ("avg", "max"):
@@ -224,6 +230,15 @@ def another_meaning() -> Iterator[Case]:
     for old, new in (("bilinear", "linear"), ("bicubic", "cubic"), ("nearest", "nearest")):
         yield from cases("GridSample", (16,), image, places, mode=old, newer=None if old == new else 20)
         yield from cases("GridSample", (20,), image, places, mode=new, newer=None if old == new else 16)
+
+
+def normalisation_and_search() -> Iterator[Case]:
+    slopes = f(3)
+    yield from cases("PRelu", (7,), f(2, 4, 3), slopes)
+    yield from cases("PRelu", (7, 9, 16), f(2, 3, 4, 5), f(3, 1, 1))
+    scale, bias = pos(2), f(2)
+    yield from cases("GroupNormalization", (18,), f(2, 4, 5), scale, bias, num_groups=2, newer=21)
+    yield from cases("GroupNormalization", (21,), f(2, 4, 5), pos(4), f(4), num_groups=2, newer=18)
     normal = (f(2, 3, 4), pos(3), f(3), f(3), pos(3))
     yield from cases("BatchNormalization", (7, 8), *normal, epsilon=0.1, spatial=1, newer=9)
     yield from cases("BatchNormalization", (9, 14, 15), *normal, epsilon=0.1)
@@ -234,8 +249,9 @@ def another_meaning() -> Iterator[Case]:
         yield from cases(op, (7, 11, 13), tie, axis=1, keepdims=0)
         yield from cases(op, (11,), tie, axis=-1)
         yield from cases(op, (12, 13), tie, axis=1, select_last_index=1, newer=11)
-    yield from cases("Flatten", (7, 9, 11), f(2, 3, 4))
-    yield from cases("Flatten", (11, 13, 21), f(2, 3, 4), axis=-1)
+
+
+def pooling() -> Iterator[Case]:
     for kind in ("MaxPool", "AveragePool"):
         for ceil in (0, 1):
             window: Attributes = {"kernel_shape": [3, 3], "strides": [2, 2], "pads": [1, 1, 1, 1], "ceil_mode": ceil}
@@ -388,7 +404,12 @@ def blocks() -> Iterator[Case]:
 
 CASES = [
     *moved_between_attributes_and_inputs(),
-    *another_meaning(),
+    *axes_of_reductions(),
+    *flattened_axes(),
+    *resizing(),
+    *sampling(),
+    *normalisation_and_search(),
+    *pooling(),
     *indices_and_shapes(),
     *arithmetic(),
     *blocks(),

@@ -7,8 +7,9 @@ from math import inf
 from compiler import ops
 from compiler.graph import Node
 from compiler.op import Op
+from compiler.target import op_need
 from targets.coreml.lower.lowering import Lowering
-from targets.coreml.lower.table import FLOAT, NUMBER, lowers, op_need
+from targets.coreml.lower.table import FLOAT, NUMBER, lowers
 
 SAME = {  # one operation of MIL that takes x alone
     ops.Floor: "floor",

@@ -5,19 +5,10 @@ from __future__ import annotations
 from compiler import ops
 from compiler.graph import Node
 from compiler.op import Op
-from compiler.target import Need
+from compiler.target import Need, op_need
 from compiler.tensor import BOOL, DTYPES, U32, U64
 from targets.coreml.lower.lowering import Lowering
-from targets.coreml.lower.table import (
-    BOOLEAN,
-    FLOATS,
-    INTS,
-    NUMBER,
-    WITH_UNSIGNED,
-    lowers,
-    op_need,
-    operand_types,
-)
+from targets.coreml.lower.table import BOOLEAN, FLOATS, INTS, NUMBER, WITH_UNSIGNED, lowers, operand_types
 
 
 @lowers(ops.Identity, ops.ConvertLayout, any_rank=True)

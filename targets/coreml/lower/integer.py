@@ -9,12 +9,12 @@ import numpy as np
 from compiler import ops
 from compiler.graph import Node, Value
 from compiler.ops.integer import IntegerConvolution
-from compiler.target import Need
+from compiler.target import Need, op_need
 from targets.coreml.lower.linear import product
 from targets.coreml.lower.lowering import Lowering, Operands
 from targets.coreml.lower.movement import pairs
 from targets.coreml.lower.quant import saturated
-from targets.coreml.lower.table import lowers, op_need
+from targets.coreml.lower.table import lowers
 from targets.coreml.mil import Var
 
 EXACT = 1 << 24  # whole numbers up to here are exact in fp32

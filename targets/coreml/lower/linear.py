@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from compiler import ops
 from compiler.graph import Node
-from compiler.target import Need
+from compiler.target import Need, op_need
 from targets.coreml.lower.lowering import Lowering, Operands
 from targets.coreml.lower.movement import pairs
-from targets.coreml.lower.table import FLOAT, NUMBER, lowers, op_need, since
+from targets.coreml.lower.table import FLOAT, NUMBER, lowers, since
 from targets.coreml.mil import Var
 
 

@@ -6,10 +6,10 @@ from math import prod
 
 from compiler import ops
 from compiler.graph import Node
-from compiler.target import Need
+from compiler.target import Need, constant_operands, op_need
 from targets.coreml.lower.linear import per_channel
 from targets.coreml.lower.lowering import Lowering
-from targets.coreml.lower.table import FLOAT, constant_operands, lowers, op_need
+from targets.coreml.lower.table import FLOAT, lowers
 from targets.coreml.mil import Var
 
 VOLUME = Need(text="a rank of 3 to 5", holds=lambda node: 3 <= node.output.type.rank <= 5, source="MIL batch_norm")

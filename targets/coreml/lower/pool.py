@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from compiler import ops
 from compiler.graph import Node
+from compiler.target import op_need
 from compiler.tensor import I8, U8
 from targets.coreml.lower.lowering import Lowering, Operands
 from targets.coreml.lower.movement import pairs
-from targets.coreml.lower.table import FLOAT, FLOATS, lowers, op_need, operand_types
+from targets.coreml.lower.table import FLOAT, FLOATS, lowers, operand_types
 from targets.coreml.mil import Operand, Var
 
 DENSE = op_need(

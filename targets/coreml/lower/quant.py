@@ -9,10 +9,10 @@ from compiler import ops
 from compiler.graph import Node, Value
 from compiler.ops.numeric import integer_range
 from compiler.ops.quant import Quantization
-from compiler.target import Need
+from compiler.target import Need, op_need
 from compiler.tensor import DTYPES, DType
 from targets.coreml.lower.lowering import BYTES, Lowering, Operands
-from targets.coreml.lower.table import FILLED, IN_MEMORY, RANK, TABLE, lowers, op_need
+from targets.coreml.lower.table import FILLED, IN_MEMORY, RANK, TABLE, lowers
 from targets.coreml.mil import Var
 
 NAMES = {"i8": "int8", "u8": "uint8"}

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from compiler import ops
 from compiler.graph import Node
-from compiler.target import Need
+from compiler.target import Need, op_need
 from targets.coreml.lower.lowering import Lowering, Operands
-from targets.coreml.lower.table import FLOAT, lowers, op_need
+from targets.coreml.lower.table import FLOAT, lowers
 
 PADDING = {("zeros", False): "constant", ("zeros", True): "constant"}
 PADDING |= {("border", False): "border", ("border", True): "border"}

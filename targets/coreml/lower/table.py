@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 
@@ -137,27 +137,12 @@ IN_MEMORY = Need(
 GENERAL = (HELD, FILLED, IN_MEMORY, RANK, SMALL_CONSTANTS)  # of every operation, unless it says otherwise
 
 
-def op_need(text: str, holds: Callable[[Any], bool]) -> Need:  # Any: the operation, whose class the table names
-    """A condition on a layer's operation alone."""
-    return Need(text=text, holds=lambda node: holds(node.op))
-
-
 def makes(nbytes: Callable[[Node], int]) -> Need:
     """A limit on what the lowering computes for a layer and writes as constants: matrices, indices, masks."""
     return Need(
         text=f"sizes for which the constants made for it have at most {LARGEST_MADE >> 20} MiB",
         holds=lambda node: nbytes(node) <= LARGEST_MADE,
     )
-
-
-def constant_operands(*indices: int) -> Need:
-    """These operands, where present, are constants."""
-
-    def holds(node: Node) -> bool:
-        given = (node.inputs[i] for i in indices if i < len(node.inputs))
-        return all(v is None or v.data is not None for v in given)
-
-    return Need(text=f"constant operands {', '.join(map(str, indices))}", holds=holds)
 
 
 def operand_types(*allowed: DType) -> Need:

@@ -11,11 +11,12 @@ import numpy as np
 from compiler import ops
 from compiler.graph import Node
 from compiler.op import Op
+from compiler.target import op_need
 from targets.tflite import opset
 from targets.tflite.lower.elementwise import one
 from targets.tflite.lower.integer import together
 from targets.tflite.lower.lowering import Lowering
-from targets.tflite.lower.table import FLOAT, NUMBER, lowers, op_need
+from targets.tflite.lower.table import FLOAT, NUMBER, lowers
 from targets.tflite.model import NUMPY, Tensor
 
 FUSED = {(0.0, inf): opset.RELU, (-1.0, 1.0): opset.RELU_N1_TO_1, (0.0, 6.0): opset.RELU6}

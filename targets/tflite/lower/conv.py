@@ -8,10 +8,10 @@ from compiler import ops
 from compiler.graph import Node, Value
 from compiler.ops.layout import channels_last
 from compiler.ops.window import Index, same_pads
-from compiler.target import Need
+from compiler.target import Need, op_need
 from compiler.tensor import Array
 from targets.tflite.lower.lowering import Lowering
-from targets.tflite.lower.table import FLOAT, lowers, op_need, ranks
+from targets.tflite.lower.table import FLOAT, lowers, ranks
 from targets.tflite.model import Tensor
 from targets.tflite.opset import SAME, VALID
 

@@ -12,9 +12,9 @@ import numpy as np
 from compiler import ops
 from compiler.graph import Node, Value
 from compiler.op import Op
-from compiler.target import Need
+from compiler.target import Need, op_need
 from targets.tflite.lower.lowering import Lowering
-from targets.tflite.lower.table import HELD, SOURCE, TABLE, op_need
+from targets.tflite.lower.table import HELD, SOURCE, TABLE
 from targets.tflite.model import Tensor
 
 MOST_PAIRS = 128  # of image and class, each of which becomes operators of its own

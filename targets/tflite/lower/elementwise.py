@@ -6,19 +6,11 @@ from compiler import ops
 from compiler.graph import Node
 from compiler.op import Op
 from compiler.ops.layout import Order
+from compiler.target import op_need
 from compiler.tensor import BOOL, DTYPES, F16, U64, DType
 from targets.tflite.lower.integer import converted, magnitude, ordered, together, unsigned_to_float
 from targets.tflite.lower.lowering import Lowering
-from targets.tflite.lower.table import (
-    BOOLEAN,
-    FLOAT,
-    FLOATS,
-    INTEGER,
-    RING,
-    lowers,
-    op_need,
-    operand_types,
-)
+from targets.tflite.lower.table import BOOLEAN, FLOAT, FLOATS, INTEGER, RING, lowers, operand_types
 from targets.tflite.model import Tensor
 
 

@@ -10,8 +10,9 @@ from compiler import ops
 from compiler.graph import Node, Value
 from compiler.op import Op
 from compiler.ops.layout import ConvertLayout, logical, order_of
+from compiler.target import op_need
 from targets.tflite.lower.lowering import Lowering
-from targets.tflite.lower.table import FLOAT, lowers, op_need
+from targets.tflite.lower.table import FLOAT, lowers
 from targets.tflite.model import Tensor
 
 MAX_MATMUL_RANK = 4

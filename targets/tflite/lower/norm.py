@@ -11,20 +11,13 @@ from compiler.graph import Node, Value
 from compiler.op import Op
 from compiler.ops.layout import Order, channels_last
 from compiler.ops.reduce import Reduce
+from compiler.target import constant_operands
 from compiler.tensor import BOOL
 from targets.tflite.lower.conv import POINT, convolved
 from targets.tflite.lower.elementwise import one
 from targets.tflite.lower.integer import ordered
 from targets.tflite.lower.lowering import MOST_AXES, Lowering, restricted
-from targets.tflite.lower.table import (
-    FLOAT,
-    FLOATS,
-    INTEGER,
-    RING,
-    constant_operands,
-    lowers,
-    operand_types,
-)
+from targets.tflite.lower.table import FLOAT, FLOATS, INTEGER, RING, lowers, operand_types
 from targets.tflite.model import Tensor
 
 TINY = 2.0**-126  # the smallest normal float32

@@ -11,8 +11,9 @@ from compiler.graph import Node
 from compiler.op import Op
 from compiler.ops.layout import channels_last
 from compiler.ops.window import same_pads
+from compiler.target import op_need
 from targets.tflite.lower.lowering import Lowering
-from targets.tflite.lower.table import FLOAT, lowers, op_need, ranks
+from targets.tflite.lower.table import FLOAT, lowers, ranks
 from targets.tflite.model import Tensor
 from targets.tflite.opset import SAME, VALID
 

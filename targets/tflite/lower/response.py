@@ -7,9 +7,10 @@ import numpy as np
 from compiler import ops
 from compiler.graph import Node
 from compiler.ops.layout import channels_last
+from compiler.target import op_need
 from targets.tflite.lower.conv import POINT, convolved
 from targets.tflite.lower.lowering import Lowering
-from targets.tflite.lower.table import FLOAT, lowers, op_need
+from targets.tflite.lower.table import FLOAT, lowers
 from targets.tflite.model import Tensor
 
 BAND_CHANNELS = 512  # up to which a product with a band matrix is faster than a power per element

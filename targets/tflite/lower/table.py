@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from compiler.graph import Node, Value
 from compiler.op import Op
@@ -66,21 +66,6 @@ def up_to(rank: int) -> Need:
     )
 
 
-def op_need(text: str, holds: Callable[[Any], bool]) -> Need:
-    """A condition on a layer's operation alone."""
-    return Need(text=text, holds=lambda node: holds(node.op))
-
-
-def constant_operands(*indices: int) -> Need:
-    """These operands, where present, are constants."""
-
-    def holds(node: Node) -> bool:
-        given = (node.inputs[i] for i in indices if i < len(node.inputs))
-        return all(v is None or v.data is not None for v in given)
-
-    return Need(text=f"constant operands {', '.join(map(str, indices))}", holds=holds)
-
-
 def operand_types(*allowed: DType) -> Need:
     """Operands and results have one of these element types."""
     names = ", ".join(d.name for d in allowed)
@@ -96,11 +81,6 @@ FLOAT = operand_types(*FLOATS)
 NUMBER = operand_types(*FLOATS, *INTS)
 RING = operand_types(*FLOATS, *INTEGER)
 BOOLEAN = operand_types(BOOL)
-
-
-def never(reason: str) -> Need:
-    """A need that no layer meets: why no builtin expresses the operation, and the nearest that does."""
-    return Need(text=reason, holds=lambda _: False, source=SOURCE, confidence="documented")
 
 
 F = TypeVar("F", bound=Callable[..., None])

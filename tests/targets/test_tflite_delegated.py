@@ -54,9 +54,9 @@ def test_what_may_be_negative_is_not(before: str, tmp_path: Path) -> None:
     np.testing.assert_allclose(y, expected, rtol=1e-5)
 
 
-@pytest.mark.parametrize(("size", "code"), [(500, "PAD"), (520, "PADV2")])
-def test_the_runtime_pads_what_is_large(size: int, code: str, tmp_path: Path) -> None:
-    operators, y, expected = compiled(f"r = Relu(x) y = {POOL}(r)", tmp_path, channels=2, size=size)
+@pytest.mark.parametrize(("channels", "size", "code"), [(2, 500, "PAD"), (2, 520, "PADV2"), (64, 112, "PAD")])
+def test_the_runtime_pads_what_is_large_and_narrow(channels: int, size: int, code: str, tmp_path: Path) -> None:
+    operators, y, expected = compiled(f"r = Relu(x) y = {POOL}(r)", tmp_path, channels=channels, size=size)
     assert {"PAD", "PADV2"} & set(operators) == {code}
     np.testing.assert_allclose(y, expected, rtol=1e-6)
 

@@ -19,7 +19,9 @@ from targets.tflite.opset import SAME, VALID
 
 Ints = tuple[int, ...]
 VALUES_ONLY = op_need("no indices output", lambda op: not op.indices)
-LARGE = 1 << 19  # elements that the runtime pads faster itself than in the delegate, the change of hands included
+# Large images of few channels are padded faster by the runtime than by its delegate, the change of hands included.
+LARGE = 1 << 19  # elements
+NARROW = 32  # channels
 DENSE = op_need("dilations of 1", lambda op: set(op.dilations) <= {1})
 
 
@@ -78,7 +80,8 @@ def _max_pool(p: Lowering, node: Node, op: ops.MaxPool) -> None:
     if pads == same_pads(x.shape[1:-1], op.kernel, op.strides, op.dilations, upper=True) and any(pads):
         y = _slide(p, "MAX_POOL_2D", x, op.kernel, op.strides, SAME)
     else:
-        outside = 0.0 if p.model.is_nonnegative(x) and prod(x.shape) < LARGE else -inf
+        delegated = prod(x.shape) < LARGE or x.shape[-1] > NARROW
+        outside = 0.0 if delegated and p.model.is_nonnegative(x) else -inf
         y = _slide(p, "MAX_POOL_2D", _filled(p, x, pads, outside), op.kernel, op.strides, VALID)
     p.finish(node, y, order)
 

@@ -7,10 +7,10 @@ the numbers of the other, and where a concatenation would make the steps of a va
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 from compiler.graph import Graph, Node, Value
-from compiler.ops.activation import Clip
+from compiler.ops.activation import Clip, Relu
 from compiler.ops.elementwise import Add, Where
 from compiler.ops.parts import Concat
 from compiler.ops.softmax import Softmax
@@ -64,13 +64,15 @@ class Groups:
             only_softmax = node.output.users and all(isinstance(user.op, Softmax) for user in node.output.users)
             if only_softmax and not node.output.n_out and node.output in self._of:
                 self._hide(node)
+        for node in graph.of(Relu):
+            if self._saturates(node):
+                self._tie(node)
         tied = [n for n in graph.nodes if n.op.name in self._scheme.same]
         for node in tied:
             if isinstance(node.op, Clip):
-                self._clip(node)
-            elif not isinstance(node.op, Concat):
-                for a, b in self._ties(node):
-                    self._join(a, b)
+                self._saturates(node)
+            if not isinstance(node.op, Concat):
+                self._tie(node)
         for node in tied:
             if isinstance(node.op, Concat):
                 self._concat(node)
@@ -94,10 +96,11 @@ class Groups:
             return float(v.data.min(initial=0.0)), float(v.data.max(initial=0.0))
         return (self._of[v].low, self._of[v].high) if v in self._of else (0.0, 0.0)
 
-    def _ties(self, node: Node) -> Iterator[tuple[Value, Value]]:
-        """Operands and results of a layer that share a scale: each with the first result."""
+    def _tie(self, node: Node) -> None:
+        """Join operands and results of a layer: each with the first result."""
         known = [v for v in (*node.outputs, *node.inputs) if v is not None and v in self._of]
-        yield from ((known[0], v) for v in known[1:])
+        for v in known[1:]:
+            self._join(known[0], v)
 
     def _join(self, a: Value, b: Value) -> bool:
         one, two = self._of[a], self._of[b]
@@ -114,15 +117,16 @@ class Groups:
         self._of.update((v, one) for v in two.members)
         return True
 
-    def _clip(self, node: Node) -> None:
-        """What only a clip reads may saturate where the clip ends."""
+    def _saturates(self, node: Node) -> bool:
+        """Let what only a clip reads saturate where the clip ends; False if others read it too."""
         x, y = node.inputs[0], node.outputs[0]
-        if x not in self._of or y not in self._of or x is None:
-            return
+        if x is None or x not in self._of or y not in self._of:
+            return False
         group = self._of[x]
-        if len(group.members) == 1 and len(x.users) == 1 and not x.n_out and group.fixed is None:
+        alone = len(group.members) == 1 and len(x.users) == 1 and not x.n_out and group.fixed is None
+        if alone:
             group.low, group.high = self._of[y].low, self._of[y].high
-        self._join(y, x)
+        return alone
 
     def _concat(self, node: Node) -> None:
         """Parts that others read at a much finer scale are copied to the scale of the whole."""

@@ -14,7 +14,6 @@ from compiler.rewrite import Unobserved
 from compiler.target import Target, refuse
 from compiler.tensor import BOOL, I8, I16, I32, I64, U8, U16, Array, DType
 from passes.absorb_shuffle import AbsorbShuffle
-from passes.annotate_int8 import AnnotateInt8
 from passes.centre_residual import CentreResidual
 from passes.choose_layout import ChooseLayout
 from passes.contract_heads import ContractHeads
@@ -43,7 +42,7 @@ from targets.tflite.schema import schema
 from targets.tflite.writer import write
 
 if TYPE_CHECKING:
-    from targets.tflite.int8_calibrated import Calibrated
+    from targets.calibrated import Calibrated
 
 DECOMPOSE = Decompose(keeps=TABLE.accepts)
 PRECISIONS = ("fp32", "fp16", "int8")
@@ -116,7 +115,7 @@ class TfLiteTarget(Target):
             *BLOCKS,
             *([] if self.calibrated is None else [ExpandInt8()]),
             ChooseLayout(inputs=ports, outputs=ports, logical=LOGICAL),
-            *([] if self.calibrated is None else [AnnotateInt8(scheme=scheme(), calibrate=self.calibrated.ranges)]),
+            *(() if self.calibrated is None else self.calibrated.steps(scheme())),
         )
 
     @property
@@ -165,7 +164,7 @@ class TfLiteTarget(Target):
 
 
 def _calibrated(source: object, observer: str) -> Calibrated:
-    from targets.tflite.int8_calibrated import Calibrated  # with all that reads data: for int8 only
+    from targets.calibrated import Calibrated  # with all that reads data: for int8 only
 
     return Calibrated(source, observer)
 

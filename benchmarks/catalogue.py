@@ -28,11 +28,24 @@ def scaling_name(form: str, kind: str, size: int) -> str:
 
 SCALING = tuple(scaling_name(form, kind, size) for form in FORMS for kind in KINDS for size in SIZES)
 
+INT8, CALIBRATION = "int8", "calibration"
+CALIBRATED = "mobilenet_v2"
+OBSERVED = (
+    ("minmax", 1000),
+    ("entropy", 1000),
+    ("percentile", 1000),
+    ("auto", 1000),
+    ("entropy", 30),
+    ("percentile", 30),
+)
+"""Observers and rows. The peer keeps what it makes histograms of, some 90 MB a row, and runs on fewer."""
 SUITES: dict[str, tuple[str, ...]] = {
     "onnx": LIGHT + TORCH,
     "coreml": LIGHT + TORCH,
     "tflite": LIGHT + TORCH,
     "latency": LIGHT + TORCH,
+    INT8: LIGHT + TORCH,  # and every float model of this repository, and of folders that are given
+    CALIBRATION: (CALIBRATED,),
     "scaling": SCALING,
     "decoder": (DECODER,),
 }
@@ -58,6 +71,9 @@ class Bars:
     latency_lstm_ratio: float = 1 / 8
     scaling_cpu_s: tuple[float, ...] = (0.5, 2.0, 15.0)  # of SIZES
     scaling_decade: float = 11.0
+    int8_size_ratio: float = 0.27  # to our own file of floats
+    int8_drop: float = 0.5  # points of top-1 against floats
+    calibration_rss: int = 1_500_000_000
     decoder_rss: int = 500_000_000
 
 

@@ -5,10 +5,10 @@ round, and compared round by round: what else the machine does meets them alike.
 shifts a file against an identical copy by a percent, so everything is loaded anew several times.
 """
 
+import argparse
 import itertools
 import json
 import statistics
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -61,15 +61,21 @@ def summary(rounds: Rounds) -> list[Latency]:
     ]
 
 
-def main(paths: Sequence[str]) -> None:
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("paths", nargs="+", metavar="FILE.tflite")
+    parser.add_argument("--loads", type=int, default=LOADS, help=f"how often files are loaded (default {LOADS})")
+    parser.add_argument("--seconds", type=float, default=SECONDS_PER_LOAD, help="of each load")
+    options = parser.parse_args(argv)
+    paths: list[str] = options.paths
     rounds: Rounds = []
-    for load in range(LOADS):
+    for load in range(options.loads):
         order = range(len(paths)) if load % 2 else range(len(paths) - 1, -1, -1)
         loaded = {i: invoker(paths[i]) for i in order}
-        rounds += timed([loaded[i] for i in range(len(paths))], SECONDS_PER_LOAD)
+        rounds += timed([loaded[i] for i in range(len(paths))], options.seconds)
         del loaded
     print(json.dumps([asdict(figures) for figures in summary(rounds)]))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()

@@ -29,10 +29,17 @@ ENVIRONMENTS: dict[str, tuple[str, ...]] = {
     ),
     "onnx2coreml": ("onnx==1.23.2", "numpy==2.4.6", "coremltools==9.0", "onnx2coreml==1.1.0"),
     "onnx2tf": ("onnx2tf==2.6.9",),  # itself pins what it needs
+    "onnx2tf-tensorflow": (
+        "onnx2tf==2.6.9",
+        "tensorflow==2.21.0",
+        "tf-keras==2.21.0",
+        "onnx-graphsurgeon==0.6.1",
+    ),
+    "ai-edge-quantizer": ("ai-edge-quantizer==0.10.0", "ai-edge-litert==2.3.0"),
     "torch": ("torch==2.13.0", "onnx==1.23.2", "numpy==2.4.6", "onnxscript==0.7.2"),
 }
 
-OLDEST_PYTHON = {"onnx2tf": (3, 12)}
+OLDEST_PYTHON = {"onnx2tf": (3, 12), "onnx2tf-tensorflow": (3, 12)}
 """Environments that this interpreter may be too old for."""
 
 DEPLOYMENT_TARGET = "iOS17"

@@ -1,23 +1,18 @@
 """Markdown tables from results: `python -m benchmarks.report RESULTS.jsonl ... [--page PATH]`."""
 
 import argparse
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from benchmarks import scores
-from benchmarks.catalogue import BARS, DECODER, SCALING, SIZES
+from benchmarks import int8_report, scores
+from benchmarks.catalogue import BARS, CALIBRATION, DECODER, INT8, SCALING, SIZES
+from benchmarks.markdown import table
 from benchmarks.peers import TOOLS
 from benchmarks.results import Result, Session, read
 from benchmarks.scores import OURS, Verdict
 
 MB = 1e6
 _PAGE = Path(__file__).with_name("page.md")
-
-
-def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A markdown table whose first column is text and whose others are figures."""
-    lines = ["| " + " | ".join(header) + " |", "|---" + "|--:" * (len(header) - 1) + "|"]
-    return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)])
 
 
 def verdict_word(verdict: Verdict) -> str:
@@ -33,6 +28,8 @@ def render(session: Session) -> str:
         "latency": _latency,
         "scaling": _scaling,
         "decoder": _decoder,
+        INT8: int8_report.tables,
+        CALIBRATION: int8_report.calibration,
     }
     parts = [_summary(session), *(write(session) for suite, write in sections.items() if session.models(suite))]
     return "\n\n".join([*parts, _machine(session)]) + "\n"

@@ -54,6 +54,53 @@ class Latency:
 
 
 @dataclass(frozen=True, slots=True)
+class Rows:
+    """Data of one model: `what` names the set, or is "random"; `bound` are the shapes given to one whose sizes are
+    open."""
+
+    what: str
+    calibrate: int
+    held: int
+    labelled: bool
+    inputs: dict[str, list[int]]
+    bound: dict[str, list[int]]
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """What the validator of .tflite files says of one for a device: operators, those on it, in how many partitions,
+    codes of errors and how often, and the first operator that breaks a partition, with the reason."""
+
+    kind: str
+    operators: int
+    on_device: int
+    partitions: int
+    errors: dict[str, int]
+    breaker: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Quality:
+    """Rounded outputs on held rows against ONNX Runtime on the original.
+
+    snr_db, worst_db   10 log10(sum of squares / sum of squared differences) of each output of floats over all rows: the
+                       mean over the outputs, and the least; from -100 to 100 dB each
+    top1, top1_float   percent of labelled rows, of the artifact and of the original; None without labels
+    placed             by device, of .tflite files
+    parts              bytes by what they are for, of .tflite files
+    """
+
+    rows: int
+    snr_db: float | None = None
+    worst_db: float | None = None
+    top1: float | None = None
+    top1_float: float | None = None
+    placed: dict[str, Placed] = field(default_factory=dict)
+    parts: dict[str, int] = field(default_factory=dict)
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Result:
     """Runs of one tool on one model. `prepared`: it refuses the original and was given a rewritten copy."""
 
@@ -67,6 +114,8 @@ class Result:
     error: str | None = None
     check: Check = field(default_factory=Check)
     latency: Latency | None = None
+    rows: Rows | None = None
+    quality: Quality | None = None
 
     @property
     def done(self) -> bool:
@@ -128,4 +177,11 @@ def _result(record: dict[str, Any]) -> Result:
     record["runs"] = [Cost(**run) for run in record["runs"]]
     record["check"] = Check(**record["check"])
     record["latency"] = Latency(**record["latency"]) if record.get("latency") else None
+    record["rows"] = Rows(**record["rows"]) if record.get("rows") else None
+    record["quality"] = quality_from(record["quality"]) if record.get("quality") else None
     return Result(**{f.name: record[f.name] for f in fields(Result)})
+
+
+def quality_from(record: dict[str, Any]) -> Quality:
+    """What `asdict` made of a quality."""
+    return Quality(**record | {"placed": {device: Placed(**p) for device, p in record["placed"].items()}})

@@ -9,8 +9,6 @@ import datetime as dt
 import json
 import os
 import platform
-import shutil
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,15 +16,15 @@ from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from benchmarks.catalogue import SUITES, model_path
-from benchmarks.measure import Cost, measure
-from benchmarks.peers import DEFAULT_CACHE, ENVIRONMENTS, ROOT, TOOLS, Tool, applies
+from benchmarks import int8
+from benchmarks.catalogue import CALIBRATION, INT8, SUITES, model_path
+from benchmarks.commands import LOG, TIMEOUT_S, reason, run_command, run_module
+from benchmarks.measure import measure
+from benchmarks.peers import DEFAULT_CACHE, ENVIRONMENTS, TOOLS, Tool, applies
 from benchmarks.report import render
 from benchmarks.results import Check, Latency, Machine, Result, parse, write_line
 from compiler import __version__
 
-TIMEOUT_S = 900.0
-ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}  # idle threads of numpy spin and disturb timings
 SLOW_CPU_S = 60.0
 """A command that took longer is not run again."""
 
@@ -38,20 +36,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     path: Path = options.output or cache / f"results-{dt.date.today().isoformat()}.jsonl"
     path.parent.mkdir(parents=True, exist_ok=True)
     if options.peers:
-        tools = [tool for suite in options.suite for tool in TOOLS[suite]]
-        names = dict.fromkeys(tool.environment for tool in tools if tool.environment is not None)
-        _module("benchmarks.peers", "--cache", str(cache), *names)
+        needed = [tool.environment for suite in options.suite for tool in TOOLS.get(suite, int8.QUANTIZERS)]
+        names = dict.fromkeys(name for name in needed if name is not None)
+        run_module("benchmarks.peers", "--cache", str(cache), *names)
     start = path.stat().st_size if path.exists() else 0
     write_line(path, describe_machine(path.parent))
     failed = 0
     for suite in options.suite:
-        for model in (m for m in SUITES[suite] if not options.models or m in options.models):
-            _module("benchmarks.models", "--cache", str(cache), model)
-            tools = [t for t in TOOLS[suite] if (options.peers or t.is_ours) and applies(t, suite, model)]
-            for result in _measure_model(suite, model, tools, cache, options.runs, options.check):
-                write_line(path, result)
-                print(_line(result), flush=True)
-                failed += result.tool == "cincel" and not result.done
+        for result in _measured(suite, options, cache):
+            write_line(path, result)
+            print(_line(result), flush=True)
+            failed += result.tool == "cincel" and not result.done
     print(f"\n{path}\n")
     print(render(parse(path.read_bytes()[start:].decode().splitlines())))
     return 1 if failed else 0
@@ -65,6 +60,11 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--runs", type=int, default=3, help="of each command on each model (default 3)")
     parser.add_argument("--peers", action=argparse.BooleanOptionalAction, default=True, help="measure the peers too")
     parser.add_argument("--check", action=argparse.BooleanOptionalAction, default=True, help="execute the artifacts")
+    parser.add_argument(
+        "--model-folder", type=Path, action="append", default=[], help="int8: further models, whatever is there"
+    )
+    parser.add_argument("--latency", action=argparse.BooleanOptionalAction, default=True, help="int8: measure it too")
+    parser.add_argument("--data", type=Path, default=int8.DATA, help="int8: the folder of rows")
     parser.add_argument("--cache", type=Path, default=DEFAULT_CACHE, help="models, environments, results")
     parser.add_argument("--output", type=Path, help="JSON lines to append to (default: in the cache, by date)")
     options = parser.parse_args(argv)
@@ -73,6 +73,20 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     if options.all:
         options.suite = list(SUITES)
     return options
+
+
+def _measured(suite: str, options: argparse.Namespace, cache: Path) -> Iterator[Result]:
+    if suite == INT8:
+        folders = int8.Folders(cache, tuple(options.model_folder), options.data)
+        yield from int8.results(folders, options.models, options.peers, options.latency)
+        return
+    if suite == CALIBRATION:
+        yield from int8.calibrations(cache, options.runs, options.peers)
+        return
+    for model in (m for m in SUITES[suite] if not options.models or m in options.models):
+        run_module("benchmarks.models", "--cache", str(cache), model)
+        tools = [t for t in TOOLS[suite] if (options.peers or t.is_ours) and applies(t, suite, model)]
+        yield from _measure_model(suite, model, tools, cache, options.runs, options.check)
 
 
 def _measure_model(
@@ -89,7 +103,7 @@ def _measure_model(
             for tool, result in found.items():
                 if result.done and result.cpu_s < SLOW_CPU_S:
                     given = _prepared(source, cache) if result.prepared else source
-                    result.runs.append(_run(tool, given, out, cache))
+                    result.runs.append(run_command(tool.command(given, out / tool.name, cache), out / tool.name))
         for tool, result in found.items():
             artifact = tool.produced(source, out / tool.name)
             yield replace(result, check=_check(source, artifact)) if check and result.done else result
@@ -99,7 +113,7 @@ def _latencies(found: Mapping[Tool, Result], source: Path, out: Path) -> Iterato
     """The artifacts of all tools that made one, run in turn; ours is compared with the last."""
     done = {tool: result for tool, result in found.items() if result.done}
     paths = [str(tool.produced(source, out / tool.name)) for tool in done]
-    text = _module("benchmarks.latency", *paths, must=False)
+    text = run_module("benchmarks.latency", *paths, must=False, one_thread=True)
     figures = [Latency(**record) for record in json.loads(text)] if text else []
     by_tool = dict(zip(done, figures, strict=True)) if figures else {}
     for tool, result in found.items():
@@ -113,54 +127,28 @@ def _first_run(suite: str, model: str, tool: Tool, source: Path, out: Path, cach
     if not tool.is_ours and suite == "coreml":
         sources.append(_prepared(source, cache))
     for given in sources:
-        cost = _run(tool, given, out, cache)
+        cost = run_command(tool.command(given, out / tool.name, cache), out / tool.name)
         if cost.exit_code == 0:
             break
     folder = out / tool.name
-    size = sum(f.stat().st_size for f in folder.rglob("*") if f.is_file() and f.name != "log.txt")
-    error = None if cost.exit_code == 0 else _reason(folder / "log.txt", cost)
+    size = sum(f.stat().st_size for f in folder.rglob("*") if f.is_file() and f.name != LOG)
+    error = None if cost.exit_code == 0 else reason(folder / LOG, cost)
     weights = source.with_name(source.name + ".data")
     bytes_in = source.stat().st_size + (weights.stat().st_size if weights.exists() else 0)
     return Result(suite, model, tool.name, [cost], bytes_in, size, prepared=given != source, error=error)
-
-
-def _run(tool: Tool, source: Path, out: Path, cache: Path) -> Cost:
-    folder = out / tool.name
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir()
-    return measure(tool.command(source, folder, cache), folder / "log.txt", TIMEOUT_S, cwd=ROOT)
-
-
-def _reason(log: Path, cost: Cost) -> str:
-    """The line of the log that says most about why the command failed."""
-    if cost.exit_code is None:
-        return f"stopped after {cost.wall_s:.0f} s"
-    text = log.read_text(errors="replace").replace(str(ROOT), ".")
-    stripped = (line.strip() for line in text.splitlines())
-    lines = [line for line in stripped if line and not line.startswith("hint:")]
-    telling = [line for line in lines if any(word in line for word in ("rror", "not supported", "node(s)"))]
-    return (telling or lines or ["no message"])[-1][:120]
 
 
 def _prepared(source: Path, cache: Path) -> Path:
     path = cache / "models" / "prepared" / source.name
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        _module("benchmarks.prepare", str(source), str(path))
+        run_module("benchmarks.prepare", str(source), str(path))
     return path
 
 
 def _check(source: Path, artifact: Path) -> Check:
-    text = _module("benchmarks.check", str(source), str(artifact), must=False)
+    text = run_module("benchmarks.check", str(source), str(artifact), must=False)
     return Check(**json.loads(text)) if text else Check(error="the check itself failed")
-
-
-def _module(name: str, *arguments: str, must: bool = True) -> str:
-    """Standard output of a module of this package run in a process of its own."""
-    argv = [sys.executable, "-m", name, *arguments]
-    environment = os.environ | (ONE_THREAD if name == "benchmarks.latency" else {})
-    done = subprocess.run(argv, cwd=ROOT, check=must, stdout=subprocess.PIPE, text=True, env=environment)
-    return done.stdout if done.returncode == 0 else ""
 
 
 def describe_machine(folder: Path) -> Machine:
@@ -201,6 +189,8 @@ def _processor() -> str:
 def _line(result: Result) -> str:
     nodes = "" if result.check.nodes is None else f"{result.check.nodes} nodes"
     quality = "" if result.check.psnr_db is None else f"{result.check.psnr_db:.0f} dB"
+    if result.quality and result.quality.snr_db is not None:
+        quality = f"{result.quality.snr_db:.1f} dB"
     if result.latency:
         quality = f"{result.latency.median_ms:.3f} ms, {result.latency.ratio:.3f} x"
     note = result.error or result.check.error or ("prepared copy" if result.prepared else "")

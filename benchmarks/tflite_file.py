@@ -21,6 +21,28 @@ def operators(path: Path) -> Iterator[str]:
         yield from (codes[subgraph.Operators(i).OpcodeIndex()] for i in range(subgraph.OperatorsLength()))
 
 
+def parts(path: Path) -> dict[str, int]:
+    """The bytes of a file by what they are for; vectors that several tensors share are counted once."""
+    data = bytearray(path.read_bytes())
+    model = schema().Model.GetRootAs(data, 0)
+    graph = model.Subgraphs(0)
+    tensors = [graph.Tensors(i) for i in range(graph.TensorsLength())]
+    buffers = {t.Buffer(): t for t in tensors}
+    found = {"weights": 0, "biases and shapes": 0}
+    for number, t in buffers.items():
+        kind = "biases and shapes" if t.Type() in (schema().TensorType.INT32, schema().TensorType.INT64) else "weights"
+        found[kind] += model.Buffers(number).DataLength()
+    scales, zero_points = set(), set()
+    for q in (t.Quantization() for t in tensors if t.Quantization() is not None):
+        scales.add(bytes(q.ScaleAsNumpy()) if q.ScaleLength() else b"")
+        zero_points.add(bytes(q.ZeroPointAsNumpy()) if q.ZeroPointLength() else b"")
+    found["scales"] = sum(map(len, scales))
+    found["zero points"] = sum(map(len, zero_points))
+    found["names"] = sum(len(t.Name() or b"") for t in tensors)
+    found["tables"] = len(data) - sum(found.values())
+    return found
+
+
 def executed(path: Path, inputs: Mapping[str, Array]) -> list[Array]:
     """The outputs as they lie in the file. Inputs are known by their ONNX name, to which some tools add, else by their
     place; one whose shape differs from the given one is channels last, ValueError where that does not fit either."""

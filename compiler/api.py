@@ -19,18 +19,20 @@ from compiler.graph import Graph
 from compiler.ledger import Ledger
 from compiler.onnx_import import Imported, import_model
 from compiler.onnx_inputs import Shapes
-from compiler.oracle import Reference, reference_run, run_graph
+from compiler.oracle import Reference, input_types, reference_run, run_graph, seeded_inputs
 from compiler.pass_base import Fixpoint, Step
 from compiler.pass_manager import PassManager
 from compiler.probe import output_peaks
-from compiler.report import Report, measure
+from compiler.report import Report, approximations, measure
 from compiler.rewrite_check import RewriteChecker
+from compiler.simulate import simulated
 from compiler.target import Artifact, Target, make_target
 from compiler.tensor import Array
 from targets import find_target
 
 __all__ = ["Compiled", "PassManager", "compile_model", "find_culprit", "load"]
 VERIFY = ("off", "final", "each")
+GIVEN_SCALES = "the scales came with the model, whose own results are rounded so; a range may stand for a ReLU or clip"
 STAGES = 5  # steps besides the passes: import, reference, lower, emit, run
 Dump = Callable[[int, str, Graph], None]  # told a number, the name of a stage, and the graph after it
 Progress = Callable[[str, int], None]  # told the name of a step, and how many steps there are about
@@ -89,6 +91,7 @@ def compile_model(
     verify_data: Mapping[str, Array] | None = None,
     strict: bool = False,
     seed: int = 0,
+    explain: bool = False,
     dump: Dump | None = None,
     progress: Progress | None = None,
     **options: Any,
@@ -100,6 +103,7 @@ def compile_model(
     verify       "off", "final" (the executed artifact against ONNX Runtime) or "each" (every rewrite too)
     verify_data  inputs to compare on, by name, instead of seeded ones
     strict       a pass that breaks its promise ends the compilation
+    explain      look for the layers that cost accuracy, and why: report.explanation
     dump         told the graph after the import and after every pass that fired
     options      of the target, if it is named: precision, deployment_target, opset ...
 
@@ -110,10 +114,10 @@ def compile_model(
         raise UsageError(f"verify is {verify!r}", hint=f"choose one of {', '.join(VERIFY)}")
     chosen = make_target(find_target(target), options) if isinstance(target, str) else target
     chosen.strict = strict
-    manager = PassManager(chosen.pipeline() if passes is None else passes, skip=skip)
-    job = _Job(source, chosen, manager, progress)
+    job = _Job(source, chosen, PassManager(chosen.pipeline() if passes is None else passes, skip=skip), progress)
     with _undisturbed(), _destination(output, source, chosen) as (path, folder):
         imported = job.read(inputs, freeze, dump)
+        job.follow(_settled(chosen, imported.graph, job.manager, own=passes is None))
         given = verify_data if verify_data is not None or verify == "off" else chosen.examples(imported.graph)
         reference = None if verify == "off" else job.reference(imported, given, seed)
         checker = RewriteChecker(*reference) if reference is not None and verify == "each" else None
@@ -121,8 +125,9 @@ def compile_model(
         if reference is not None:
             with _verifying(artifact.path if folder is None else None):
                 job.compare(artifact, reference)
-        job.report.warnings = artifact.warnings
-        return Compiled(artifact, job.report, job.graph, folder)
+        if explain:
+            job.explain(artifact, reference.inputs if reference is not None else given, seed)
+        return job.done(artifact, folder)
 
 
 class _Job:
@@ -137,6 +142,11 @@ class _Job:
         self.graph = Graph()
         self._progress = progress
         self._total = STAGES + sum(len(s.passes) if isinstance(s, Fixpoint) else 1 for s in manager.steps)
+
+    def follow(self, manager: PassManager) -> None:
+        """Go on with other passes, which the target chose for the model."""
+        self.manager = manager
+        self.report.precision = getattr(self.target, "precision", None)
 
     def tell(self, step: str) -> None:
         if self._progress is not None:
@@ -204,29 +214,72 @@ class _Job:
             with report.stage("losses"):
                 report.losses = artifact.losses(self.graph, reference.inputs)
 
+    def done(self, artifact: Artifact, folder: Path | None) -> Compiled:
+        """The result, with what there is to know of the artifact in the report."""
+        self.report.warnings = [*approximations(self.report.ledger), *artifact.warnings]
+        self.report.notes = [*self.report.notes, *artifact.notes]
+        return Compiled(artifact, self.report, self.graph, folder)
+
+    def explain(self, artifact: Artifact, given: Mapping[str, Array] | None, seed: int) -> None:
+        """Which layers cost accuracy: by what rounding them to integers does, or else by what the artifact shows."""
+        from compiler.calibrate.trial import Trial  # with all that measures, for this alone
+        from compiler.doctor.examine import examine
+
+        self.tell("explain")
+        with self.report.stage("explain"):
+            feeds = given if given is not None else seeded_inputs(input_types(self.graph), seed)
+            found = examine(self.graph, self.target.trial(self.graph) or Trial([feeds]), self.target.floats())
+            if not found.layers:
+                self.report.losses = self.report.losses or artifact.losses(self.graph, feeds)
+                known = "where accuracy is lost is told above" if self.report.losses else "the artifact shows no losses"
+                found = found._replace(notes=[*found.notes, known])
+            elif self.target.keeps_scales:
+                found = found._replace(notes=[*found.notes, GIVEN_SCALES])
+        self.report.explanation = found
+
 
 def find_culprit(
     source: object,
     manager: PassManager,
     *,
+    target: Target | None = None,
+    own: bool = True,
     inputs: Shapes | None = None,
     freeze: Mapping[str, Array] | None = None,
     verify_data: Mapping[str, Array] | None = None,
     seed: int = 0,
     tolerance_db: float = 100.0,
 ) -> Culprit | None:
-    """The first rewrite after which an output is further than `tolerance_db` from ONNX Runtime; None if none is."""
+    """The first rewrite after which an output is further than `tolerance_db` from ONNX Runtime; None if none is.
+
+    target  looks at the model first; a quantized one that keeps its scales is rounded as they say, and as far from ONNX
+            Runtime as the target allows, because sums between two steps round to either
+    own     whether the manager has the target's own passes, and not others
+    """
     with _undisturbed():
         imported = import_model(source, inputs, freeze)
+        keeps = False
+        if target is not None:
+            manager = _settled(target, imported.graph, manager, own)
+            verify_data = target.examples(imported.graph) if verify_data is None else verify_data
+            keeps = target.keeps_scales
+            tolerance_db = min(tolerance_db, target.tolerance_db) if keeps else tolerance_db
         feeds, reference = reference_run(source, imported.graph, imported.frozen, verify_data, seed)
 
         peaks = output_peaks(imported.graph)
 
         def broken(graph: Graph) -> bool:
-            distances = compare_all(reference, run_graph(graph, feeds), peaks)
-            return any(c.psnr_db < min(tolerance_db, c.limit_db) for c in distances)
+            found = run_graph(simulated(graph).graph if keeps else graph, feeds)
+            return any(c.psnr_db < min(tolerance_db, c.limit_db) for c in compare_all(reference, found, peaks))
 
         return bisect(imported.graph.clone, manager, broken)
+
+
+def _settled(target: Target, graph: Graph, manager: PassManager, own: bool) -> PassManager:
+    """The passes for an imported model, at which the target looks first: those of the manager, unless they are the
+    target's `own` and it chooses others now."""
+    changed = target.settle(graph, absorbs=own or "absorb-qdq" in manager.names)
+    return PassManager(target.pipeline(), skip=tuple(manager.skip)) if own and changed else manager
 
 
 @contextmanager

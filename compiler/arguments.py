@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from compiler.errors import UsageError
 
 if TYPE_CHECKING:
+    import argparse
+
     from compiler.tensor import Array
 
 
@@ -112,3 +114,27 @@ def _number(text: str) -> int | float | bool:
 def _reason(error: Exception, otherwise: str) -> str:
     """The system's own words, or ours where the library's mean little to its user."""
     return error.strerror.lower() if isinstance(error, OSError) and error.strerror else otherwise
+
+
+def target_options(args: argparse.Namespace, names: Iterable[str]) -> dict[str, Any]:
+    """The options of these names, which are handed to the target; UsageError for those of data that is not there."""
+    options = {name: getattr(args, name) for name in names}
+    asked = args.calibrate_rows, args.calibrate_image, args.resume_calibration, args.save_calibration
+    options["calibrate"] = parse_data(args.calibrate, *asked)
+    return options
+
+
+def parse_data(
+    source: str | None, rows: int | None, images: str | None, start: str | None, save: str | None
+) -> object | None:
+    """Calibration data and what is asked of it: a `compiler.calibrate.sources.Data`, or the source alone. UsageError
+    for options without a source."""
+    given = {"rows": rows, "images": images, "start": start, "save": save}
+    if all(value is None for value in given.values()):
+        return source
+    if source is None:
+        raise UsageError("options of calibration data come without data", hint="--calibrate DATA")
+    from compiler.calibrate.images import image_rule  # with all that reads data: for int8 only
+    from compiler.calibrate.sources import Data
+
+    return Data(source, rows, None if images is None else image_rule(images), start, save)

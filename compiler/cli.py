@@ -8,145 +8,24 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any, NoReturn, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
-from compiler.arguments import default_output, load_arrays, parse_frozen, parse_seed, parse_shapes
-from compiler.errors import CompileError, UsageError
+from compiler.arguments import (
+    default_output,
+    load_arrays,
+    parse_frozen,
+    parse_shapes,
+    target_options,
+)
+from compiler.errors import CompileError
+from compiler.options import OPTIONS, build_parser
 
 if TYPE_CHECKING:
     from compiler.api import Compiled, Progress
     from compiler.bisect import Culprit
 
-TARGETS = ("ane", "nnapi", "onnx")
-CHECKED = ("nnapi", "edgetpu")
-# Options that are handed to the target, which checks them.
-OPTIONS = ("precision", "deployment_target", "image", "io_layout", "opset", "external", "calibrate", "observer",
-           "io_dtype")  # fmt: skip
 VERIFICATION_FAILED = 3
 INTERRUPTED = 130
-
-
-class Help(argparse.HelpFormatter):
-    """Of one width, so that the terminal need not be asked for each argument."""
-
-    def __init__(self, prog: str) -> None:
-        super().__init__(prog, max_help_position=32, width=110)
-
-
-class Parser(argparse.ArgumentParser):
-    """Raises UsageError where the base class would end the process."""
-
-    def error(self, message: str) -> NoReturn:
-        raise UsageError(message, hint=f"{self.prog} --help lists the arguments")
-
-
-def build_parser() -> Parser:
-    """The arguments; nothing heavy is imported to describe them."""
-    p = Parser(
-        prog="compile",
-        description="Compile a trained ONNX model into what a phone runs fast.",
-        epilog="exit codes: 0 done, 1 cannot compile, 2 wrong usage, 3 verification failed",
-        formatter_class=Help,
-        allow_abbrev=False,
-    )
-    p.add_argument("model", metavar="MODEL.onnx", help="the model to compile")
-    p.add_argument("-t", "--target", default="ane", metavar="NAME", help=f"one of {', '.join(TARGETS)} (default: ane)")
-    p.add_argument(
-        "-o", "--output", metavar="PATH", help="where the artifact goes (default: the model's name, in this folder)"
-    )
-    p.add_argument("--version", action="version", version=f"cincel {_version()}", help="print the version and exit")
-    _describe_model(p.add_argument_group("model"))
-    _describe_target(p.add_argument_group("target options"))
-    _describe_rewriting(p.add_argument_group("rewriting"))
-    _describe_proof(p.add_argument_group("proof"))
-    output = p.add_argument_group("output")
-    output.add_argument("--json", action="store_true", help="print one JSON object on standard output, nothing else")
-    output.add_argument("--quiet", action="store_true", help="print nothing but errors")
-    output.add_argument("--debug", action="store_true", help="show the traceback of an error")
-    return p
-
-
-Group = argparse._ArgumentGroup
-
-
-def _describe_model(model: Group) -> None:
-    model.add_argument(
-        "--input", action="append", default=[], metavar="NAME=1x3x224x224", help="shape of an input with dynamic dims"
-    )
-    model.add_argument(
-        "--freeze",
-        action="append",
-        default=[],
-        metavar="NAME=VALUE",
-        help="make an input a constant; VALUE is a number, numbers with commas, true, false or @FILE.npy",
-    )
-
-
-def _describe_target(target: Group) -> None:
-    target.add_argument(
-        "--precision", metavar="P", help="ane: fp16 (default) or fp32; nnapi: fp32 (default), fp16 or int8"
-    )
-    target.add_argument(
-        "--calibrate",
-        metavar="DATA",
-        help="nnapi, int8: an .npz of rows for each input, a folder of images or .npy files, or synthetic",
-    )
-    target.add_argument(
-        "--observer",
-        metavar="O",
-        help="nnapi, int8: how ranges are chosen: auto (default), minmax, average, percentile, entropy, mse",
-    )
-    target.add_argument(
-        "--io-dtype", metavar="T", help="nnapi, int8: inputs and outputs int8 (default), uint8 or float32"
-    )
-    target.add_argument("--deployment-target", metavar="OS", help="ane: iOS15 ... iOS26")
-    target.add_argument("--io-layout", metavar="L", help="nnapi: inputs and outputs nhwc (default), keep or nchw")
-    target.add_argument(
-        "--image",
-        action="append",
-        metavar="NAME[:scale=S,bias=R/G/B,color=RGB]",
-        help="ane: an input that takes an image",
-    )
-    target.add_argument("--opset", type=int, metavar="N", help="onnx: opset to write (13 to 28)")
-    target.add_argument(
-        "--external", action="store_true", default=None, help="onnx: put the weights into a file beside the model"
-    )
-
-
-def _describe_rewriting(rewriting: Group) -> None:
-    rewriting.add_argument("--passes", metavar="LIST", help='pipeline instead of the target\'s own, e.g. "fold,fuse"')
-    rewriting.add_argument("--skip", action="append", default=[], metavar="PASS", help="leave a pass out")
-    rewriting.add_argument(
-        "--emit-ir",
-        metavar="P",
-        help="write the layer graph as text: the final one to a file, or each stage into a folder (P ends with /)",
-    )
-    rewriting.add_argument("--emit-onnx", metavar="P", help="the same as ONNX")
-
-
-def _describe_proof(proof: Group) -> None:
-    proof.add_argument(
-        "--verify",
-        choices=("off", "final", "each"),
-        default="final",
-        help="compare with ONNX Runtime: not at all, the executed artifact (default), or every rewrite too",
-    )
-    proof.add_argument(
-        "--verify-data", metavar="FILE.npz", help="inputs to compare on, by name (default: seeded random ones)"
-    )
-    proof.add_argument(
-        "--strict", action="store_true", help="fail where a pass breaks its promise, instead of taking it back"
-    )
-    proof.add_argument(
-        "--check",
-        action="store_true",
-        help=f"check a .tflite file instead of compiling: where it runs, and what breaks the int8 contract of "
-        f"--target {' or '.join(CHECKED)}; --strict asks it of float files too",
-    )
-    proof.add_argument(
-        "--bisect", action="store_true", help="find the first rewrite that breaks the model; write a small reproducer"
-    )
-    proof.add_argument("--seed", type=parse_seed, default=0, metavar="N", help="of the random inputs (default: 0)")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -179,8 +58,7 @@ def run_compile(args: argparse.Namespace) -> int:
     from compiler.target import make_target
     from targets import find_target
 
-    options = {name: getattr(args, name) for name in OPTIONS}
-    target = make_target(find_target(args.target), options)
+    target = make_target(find_target(args.target), target_options(args, OPTIONS))
     stages = _stages(args)
     with progress_bar(enabled=not (args.json or args.quiet)) as tell:
         compiled = compile_model(
@@ -195,6 +73,7 @@ def run_compile(args: argparse.Namespace) -> int:
             verify_data=load_arrays(args.verify_data),
             strict=args.strict,
             seed=args.seed,
+            explain=args.explain,
             dump=stages and stages.after,
             progress=tell,
         )
@@ -218,7 +97,7 @@ def run_bisect(args: argparse.Namespace) -> int:
     from compiler.target import make_target
     from targets import find_target
 
-    target = make_target(find_target(args.target), {name: getattr(args, name) for name in OPTIONS})
+    target = make_target(find_target(args.target), target_options(args, OPTIONS))
     manager = PassManager(target.pipeline() if args.passes is None else args.passes, skip=args.skip)
     path = reproducer_path(args.model, args.output)
     with progress_bar(enabled=not (args.json or args.quiet)) as tell:
@@ -226,6 +105,8 @@ def run_bisect(args: argparse.Namespace) -> int:
         culprit = find_culprit(
             args.model,
             manager,
+            target=target,
+            own=args.passes is None,
             inputs=parse_shapes(args.input),
             freeze=parse_frozen(args.freeze),
             verify_data=load_arrays(args.verify_data),
@@ -360,9 +241,3 @@ def _open_streams() -> None:
 
 def _nowhere() -> TextIO:
     return open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123  # stands in for a stream of the process
-
-
-def _version() -> str:
-    from compiler import __version__
-
-    return __version__

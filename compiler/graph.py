@@ -205,10 +205,11 @@ class Graph:
         return node.outputs
 
     def replace(self, old: Value, new: Value) -> None:
-        """Let every reader of `old`, and the graph's outputs, read `new`, which must have the same type."""
+        """Let every reader of `old`, and the graph's outputs, read `new`, which must have the same type; it may be
+        quantized where `old` is not."""
         if old is new:
             return
-        if old.type != new.type:
+        if old.type not in (new.type, new.type._replace(quant=None)):
             raise GraphError(
                 f"a value of type {old.type} cannot be replaced by one of type {new.type}", where=repr(old)
             )

@@ -17,7 +17,16 @@ from compiler.onnx_function import import_by_definition
 from compiler.onnx_inputs import InputBinder, Shapes
 from compiler.onnx_legacy import MODERN, modernise
 from compiler.onnx_proto import quote
-from compiler.onnx_survey import DEFAULT_DOMAINS, DEFINED, Unsupported, check_names, describe, in_order, problem
+from compiler.onnx_survey import (
+    DEFAULT_DOMAINS,
+    DEFINED,
+    Unsupported,
+    check_names,
+    describe,
+    in_order,
+    operator_of,
+    problem,
+)
 from compiler.op import FROM_ONNX, OnnxNode
 from compiler.tensor import Array, TensorType
 
@@ -202,7 +211,7 @@ class ModelImporter:
         n_outputs = len(outputs)
         while n_outputs and not outputs[n_outputs - 1]:
             n_outputs -= 1
-        op_type = proto.op_type
+        op_type = operator_of(proto)
         if self.unsupported.branches and problem(proto) is not None:
             self.unsupported.refuse()
         node = OnnxNode(op_type, self.opset, inputs, attributes(proto, self.file), n_outputs, proto.name)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from compiler.errors import OnnxError
-from compiler.importers.registry import IMPORTERS
+from compiler.importers.registry import IMPORTERS, MICROSOFT
 from compiler.onnx_proto import DATA_TYPES, quote
 from compiler.op import FROM_ONNX
 
@@ -30,6 +30,7 @@ UNSUPPORTED = {
     ),
     "ImageDecoder": "it decodes image files, which is to be done before the model",
 }
+OTHERS_OF_MICROSOFT = "of the domain com.microsoft, only the operators of quantized models are known"
 
 
 class Unsupported:
@@ -65,11 +66,19 @@ class Unsupported:
                 lines.append(f"{describe(node)}: {reason}")
 
 
+def operator_of(node: NodeProto) -> str:
+    """The name that an operator is known by: its domain comes first where it is not the default one."""
+    return node.op_type if node.domain in DEFAULT_DOMAINS else f"{node.domain}.{node.op_type}"
+
+
 def problem(node: NodeProto) -> str | None:
     """Why no importer takes the node; None if one does."""
-    op_type = node.op_type
+    op_type = operator_of(node)
     if node.domain not in DEFAULT_DOMAINS:
-        return f"the domain {quote(node.domain)} is not known"
+        if op_type in IMPORTERS:
+            return None
+        known = node.domain == MICROSOFT
+        return OTHERS_OF_MICROSOFT if known else f"the domain {quote(node.domain)} is not known"
     if op_type in FROM_ONNX or op_type in IMPORTERS or op_type in (*CONTROL_FLOW, *DEFINED):
         return None
     return UNSUPPORTED.get(op_type, "this operator is not supported")

@@ -46,6 +46,7 @@ class Pass(Record):
 
     error_class: ClassVar[ErrorClass] = ErrorClass.ROUNDING
     adds_work: ClassVar[bool] = False  # set to True with the reason in the docstring
+    bound: ClassVar[str] = ""  # of a LOSSY pass that knows it: how far results lie from those of the layer
     requires: ClassVar[tuple[Condition, ...]] = ()
     ensures: ClassVar[tuple[Condition, ...]] = ()
 

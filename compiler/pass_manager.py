@@ -43,6 +43,12 @@ class PassManager:
     def __str__(self) -> str:
         return ",".join(map(str, self.steps))
 
+    @property
+    def names(self) -> frozenset[str]:
+        """Of the passes that run."""
+        passes = (p for step in self.steps for p in (step.passes if isinstance(step, Fixpoint) else (step,)))
+        return frozenset(p.pass_name() for p in passes) - self.skip
+
     def run(
         self,
         graph: Graph,

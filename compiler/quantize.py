@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from compiler.tensor import I8, Array, DType, QuantParams
+from compiler.tensor import I8, Array, Block, DType, QuantParams
 
 LEAST_SCALE = float(np.finfo(np.float32).tiny)  # the smallest scale that float32 holds with all its digits
 
@@ -36,20 +36,22 @@ def asymmetric(low: float, high: float, dtype: DType = I8) -> QuantParams:
     return QuantParams((scale,), (min(max(round(first - low / scale), first), last),), None, dtype)
 
 
-def symmetric(peaks: Sequence[float] | Array, axis: int | None, dtype: DType = I8) -> QuantParams:
-    """Parameters with zero point 0 for magnitudes up to `peaks`, one for each place along `axis` (None: one in all).
-    A peak of 0 takes the largest scale of the others, or 1."""
+def symmetric(
+    peaks: Sequence[float] | Array, axis: int | None, dtype: DType = I8, block: Block | None = None
+) -> QuantParams:
+    """Parameters with zero point 0 for magnitudes up to `peaks`, one for each place along `axis` (None: one in all),
+    or as `block_peaks` gives them. A peak of 0 takes the largest scale of the others, or 1."""
     high = limits(dtype, narrow=True)[1]
     magnitudes = np.asarray(peaks, np.float64).reshape(-1)
     spare = float(magnitudes.max(initial=0.0)) or float(high)
-    scales = np.where(magnitudes > 0, magnitudes, spare) / high
-    return QuantParams(tuple(map(_held, scales.tolist())), (0,) * len(scales), axis, dtype)
+    scales = np.maximum(np.where(magnitudes > 0, magnitudes, spare) / high, LEAST_SCALE)
+    return QuantParams(tuple(scales.astype(np.float32).tolist()), (0,) * len(scales), axis, dtype, block)
 
 
 def quantized(array: Array, params: QuantParams, narrow: bool = False) -> Array:
     """The stored integers, of the numpy type of `params`; `narrow`: as weights are, without the lowest integer.
     Not-a-number is stored as 0 is."""
-    scale, zero = _shaped(params, array.ndim)
+    scale, zero = _shaped(params, array.shape)
     low, high = limits(params.dtype, narrow)
     kind = np.float64 if params.dtype.bits > 16 else np.float32
     with np.errstate(over="ignore", invalid="ignore"):
@@ -60,7 +62,7 @@ def quantized(array: Array, params: QuantParams, narrow: bool = False) -> Array:
 
 def dequantized(stored: Array, params: QuantParams) -> Array:
     """The numbers that integers stand for, in float32."""
-    scale, zero = _shaped(params, stored.ndim)
+    scale, zero = _shaped(params, stored.shape)
     return np.asarray(((stored.astype(np.int64) - zero) * scale.astype(np.float64)).astype(np.float32))
 
 
@@ -68,6 +70,32 @@ def peaks_along(array: Array, axis: int | None) -> Array:
     """The largest magnitude at each place along `axis`, of finite elements; one number for None."""
     others = tuple(i for i in range(array.ndim) if i != axis)
     return np.asarray(np.maximum(array.max(others, initial=0.0), -array.min(others, initial=0.0)))
+
+
+def block_peaks(array: Array, axis: int | None, block: Block) -> Array:
+    """The largest magnitude in each block of each place along `axis`, in the order of QuantParams."""
+    blocks, size = array.shape[block.axis] // block.size, block.size
+    cut = array.reshape(*array.shape[: block.axis], blocks, size, *array.shape[block.axis + 1 :])
+    kept = {block.axis, None if axis is None else axis + (axis > block.axis)}
+    others = tuple(i for i in range(cut.ndim) if i not in kept)
+    return np.asarray(np.maximum(cut.max(others, initial=0.0), -cut.min(others, initial=0.0))).reshape(-1)
+
+
+def counts(params: QuantParams, dims: tuple[int, ...]) -> tuple[int, ...]:
+    """How many scales there are along each axis of a tensor."""
+    sizes = [1] * len(dims)
+    if params.axis is not None:
+        sizes[params.axis] = dims[params.axis]
+    if params.block is not None:
+        sizes[params.block.axis] = dims[params.block.axis] // params.block.size
+    return tuple(sizes)
+
+
+def rounded_up(scales: Array, dtype: np.dtype[np.generic]) -> Array:
+    """Positive scales as the next numbers of a float type that are no smaller, so that the ends of a range stay in
+    it."""
+    nearest = scales.astype(dtype)
+    return np.where(nearest < scales, np.nextafter(nearest, np.asarray(np.inf, dtype)), nearest)
 
 
 def represented(params: QuantParams) -> tuple[float, float]:
@@ -78,17 +106,25 @@ def represented(params: QuantParams) -> tuple[float, float]:
 
 
 def part_of(params: QuantParams, start: int, stop: int) -> QuantParams:
-    """The parameters of a piece along the first axis."""
+    """The parameters of a piece along the first axis, which are not in blocks."""
+    assert params.block is None, "blocks are not cut"
     if params.axis != 0:
         return params
     return params._replace(scale=params.scale[start:stop], zero_point=params.zero_point[start:stop])
 
 
-def _shaped(params: QuantParams, rank: int) -> tuple[Array, Array]:
-    """Scales and zero points in a shape that broadcasts along their axis."""
-    shape = [-1 if i == params.axis else 1 for i in range(rank)] if params.axis is not None else [1] * rank
-    scale, zero = np.array(params.scale, np.float32), np.array(params.zero_point, np.int64)
-    return scale.reshape(shape if rank else ()), zero.reshape(shape if rank else ())
+def _shaped(params: QuantParams, dims: tuple[int, ...]) -> tuple[Array, Array]:
+    """Scales and zero points in a shape that broadcasts to a tensor's."""
+    shape = [-1 if i == params.axis else 1 for i in range(len(dims))]
+    if params.block is not None:
+        shape = list(counts(params, dims))
+    scale, zero = (
+        np.array(params.scale, np.float32).reshape(shape),
+        np.array(params.zero_point, np.int64).reshape(shape),
+    )
+    if params.block is None:
+        return scale, zero
+    return scale.repeat(params.block.size, params.block.axis), zero.repeat(params.block.size, params.block.axis)
 
 
 def _held(scale: float) -> float:

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from compiler.compare import Comparison
+from compiler.doctor.record import Diagnosis
 from compiler.errors import CompileError, VerificationError
 from compiler.graph import Graph
-from compiler.ledger import Ledger
+from compiler.ledger import APPLIED, Ledger
+from compiler.pass_base import ErrorClass, pass_class
 from compiler.probe import Loss
+
+LOSSY = ErrorClass.LOSSY.value
 
 
 class Measure(NamedTuple):
@@ -35,6 +40,14 @@ def measure(graph: Graph) -> Measure:
     return Measure(len(graph), sum(v.type.size for v in graph.constants), macs, moved, graph.op_counts)
 
 
+def approximations(ledger: Ledger) -> list[str]:
+    """A warning about the layers that lossy passes computed by others, with the bound of each pass that states one."""
+    counts = Counter(e.pass_name for e in ledger.entries if e.status == APPLIED and e.error_class == LOSSY)
+    bounds = {name: cls.bound for name in counts if (cls := pass_class(name)) is not None}
+    told = [f"{name} x{counts[name]}, each {bound}" for name, bound in bounds.items() if bound]
+    return [f"APPROXIMATED: {'; '.join(told)}; --skip leaves a pass out"] if told else []
+
+
 class Report:
     """Filled in as the compilation goes on."""
 
@@ -54,6 +67,7 @@ class Report:
         self.tolerance_db = 0.0
         self.precision: str | None = None  # of the target, if it has a choice
         self.losses: Sequence[Loss] = ()  # where accuracy went, if the verification failed
+        self.explanation: Diagnosis | None = None  # of what rounding costs, if it was asked for
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
@@ -113,6 +127,7 @@ class Report:
             "ledger": self.ledger.as_json(),
             "verification": verification,
             "losses": [loss.as_json() for loss in self.losses],
+            "explanation": None if self.explanation is None else self.explanation.as_json(),
             "notes": list(self.notes),
             "warnings": list(self.warnings),
         }

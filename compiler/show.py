@@ -12,9 +12,12 @@ from rich.table import Table
 from rich.text import Text
 
 from compiler.compare import Comparison
+from compiler.doctor.record import Diagnosis
 from compiler.ledger import DECLINED, ROLLED_BACK
 from compiler.report import Report
 
+HEARD = 0.01  # share of the noise from which a layer without a known cause is spoken of
+TAIL = 32  # letters of a layer's name
 MANY = 12  # rows of one kind, beyond which the rest is counted
 
 
@@ -45,8 +48,36 @@ def summary(report: Report) -> str:
             console.print(f"accuracy is lost by {_plain(str(loss))}", markup=False)
         for warning in report.warnings:
             console.print(f"warning: {warning}", markup=False)
+        if report.explanation is not None:
+            _explain(console, report.explanation)
         console.print(f"wrote {_plain(str(report.artifact))}", markup=False)
     return captured.get()
+
+
+def _explain(console: Console, found: Diagnosis) -> None:
+    """The layers that cost the most, and below them the causes of each in words."""
+    rows = "1 row" if found.rows == 1 else f"{found.rows} rows"
+    table = Table(title=Text(f"damage by layer, {rows}"), title_justify="left")
+    for column in ("", "layer", "alone", "accumulated", "share of noise", "cause"):
+        table.add_column(column, justify="left" if column in ("layer", "cause") else "right")
+    worst = found.layers[:MANY]
+    for number, p in enumerate(worst, 1):
+        share = "" if p.share is None else f"{100 * p.share:.1f} %"
+        causes = ", ".join(f.cause for f in p.findings[:2]) or "not known"
+        name = _plain(p.name)[-TAIL:]
+        cells = (f"{p.op} {name}", f"{p.alone_db:.1f} dB", f"{p.accumulated_db:.1f} dB", share, causes)
+        _row(table, str(number), *cells)
+    if worst:
+        console.print(table)
+    for number, p in enumerate(worst, 1):
+        for f in p.findings:
+            console.print(f"{number}. {f.cause}: {_plain(f.words)}; what helps: {f.remedy}", markup=False)
+        if p.known and (p.share is None or p.share >= HEARD):
+            console.print(f"{number}. no known cause: {_plain(p.known)}", markup=False)
+    for name, db in found.outputs.items():
+        console.print(f"output {_plain(name)}: {db:.1f} dB with all layers rounded", markup=False)
+    for note in found.notes:
+        console.print(f"explain: {note}", markup=False)
 
 
 def _ledger_lines(report: Report) -> Iterator[str]:

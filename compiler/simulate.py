@@ -13,6 +13,7 @@ import numpy as np
 
 from compiler.graph import Graph, Node, Value
 from compiler.ops.quant import DequantizeLinear, QuantizeLinear
+from compiler.palette import looked_up, places
 from compiler.quantize import dequantized, quantized
 from compiler.tensor import QuantParams
 
@@ -31,7 +32,7 @@ def simulated(graph: Graph, only: Container[Value] | None = None) -> Simulation:
         given = made.graph.add_input(v.type._replace(quant=None), v.name)
         made.values[v] = _rounded(made.graph, given, _params(v, only))
     for c in graph.constants:
-        made.values[c] = _constant(made.graph, c, _params(c, only))
+        made.values[c] = _constant(made.graph, c, only)
     for node in graph.nodes:
         _copy(made, node, only)
     made.graph.set_outputs([made.values[v] for v in graph.outputs], graph.output_names)
@@ -42,12 +43,14 @@ def _params(v: Value, only: Container[Value] | None) -> QuantParams | None:
     return v.type.quant if only is None or v in only else None
 
 
-def _constant(graph: Graph, v: Value, params: QuantParams | None) -> Value:
+def _constant(graph: Graph, v: Value, only: Container[Value] | None) -> Value:
     assert v.data is not None
-    if params is None:
-        return graph.const(v.data, v.name, v.origin)
-    rounded = dequantized(quantized(np.asarray(v.data), params), params)
-    return graph.const(rounded.astype(v.data.dtype), v.name, v.origin)
+    data, params, palette = np.asarray(v.data), _params(v, only), v.type.palette
+    if params is not None:
+        data = dequantized(quantized(data, params), params).astype(data.dtype)
+    elif palette is not None and (only is None or v in only):
+        data = looked_up(places(data, palette), palette).astype(data.dtype)
+    return graph.const(data, v.name, v.origin)
 
 
 def _copy(made: Simulation, node: Node, only: Container[Value] | None) -> None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 from compiler.errors import LegalityError, UsageError
 from compiler.graph import Graph, Node
@@ -14,6 +14,9 @@ from compiler.pass_base import Step
 from compiler.probe import Loss
 from compiler.record import Record
 from compiler.tensor import Array, DType
+
+if TYPE_CHECKING:
+    from compiler.calibrate.trial import Trial
 
 P = TypeVar("P")
 Lower = Callable[[P, Node, Any], None]  # Any: the operation, whose class the table entry names
@@ -25,6 +28,7 @@ class Artifact(ABC):
 
     path: Path
     warnings: list[str]
+    notes: Sequence[str] = ()  # what there is to know of how it will run
 
     @abstractmethod
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
@@ -154,11 +158,17 @@ class Target(ABC):
     name: ClassVar[str]
     suffix: ClassVar[str]
     accepts: ClassVar[frozenset[str]] = frozenset()  # names of the options
+    keeps_scales: bool = False  # of a quantized model, once `settle` saw one
     strict: bool = False  # refuse what could only be written as less than was asked for
 
     @abstractmethod
     def pipeline(self) -> tuple[Step, ...]:
         """The passes that every model for this target goes through first."""
+
+    def settle(self, graph: Graph, absorbs: bool = True) -> bool:
+        """Look at the imported model before the pipeline runs; whether that changed the pipeline. `absorbs`: the passes
+        that will run turn the scales of a quantized model into annotations."""
+        return False
 
     @abstractmethod
     def prepare(self, graph: Graph) -> Graph:
@@ -170,6 +180,14 @@ class Target(ABC):
 
     def examples(self, graph: Graph) -> Mapping[str, Array] | None:
         """Inputs of the imported model on which the artifact is to be compared; None if seeded ones do."""
+        return None
+
+    def trial(self, graph: Graph) -> Trial | None:
+        """Rows of data on which a graph with the model's inputs is to be judged; None if there is no data."""
+        return None
+
+    def floats(self) -> Graph | None:
+        """The layers of the prepared graph before their constants were fitted to rounding; None if they were not."""
         return None
 
     @property
@@ -195,3 +213,21 @@ def make_target(cls: type[Target], options: Mapping[str, Any]) -> Target:
                 f"target {cls.name} does not take --{name.replace('_', '-')}", hint=f"its options are {known}"
             )
     return cls(**given)
+
+
+def expect_choice(target: str, what: str, value: str, known: Sequence[str]) -> None:
+    """UsageError unless an option has one of its values."""
+    if value not in known:
+        raise UsageError(f"there is no {what} {value!r} for {target}", hint=f"choose one of {', '.join(known)}")
+
+
+def expect_int8(precision: str, calibrate: object, **given: object) -> None:
+    """UsageError unless calibration data comes with int8, and it and `given` options with int8 alone."""
+    if precision == "int8" and calibrate is None:
+        raise UsageError(
+            "precision int8 needs data that shows what numbers occur",
+            hint="--calibrate FILE.npz with a few hundred rows for each input; --calibrate synthetic for a trial run",
+        )
+    for name, value in {"calibrate": calibrate, **given}.items():
+        if value is not None and precision != "int8":
+            raise UsageError(f"--{name.replace('_', '-')} is for --precision int8")

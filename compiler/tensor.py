@@ -129,13 +129,38 @@ def dtype_of(array: Array) -> DType:
     return found
 
 
+class Block(NamedTuple):
+    """`size` neighbours along `axis`, which has a whole number of blocks."""
+
+    axis: int
+    size: int
+
+
 class QuantParams(NamedTuple):
-    """real = scale * (stored - zero_point), per tensor (axis None) or along `axis`; tuples so that it hashes."""
+    """real = scale * (stored - zero_point), per tensor (axis None) or along `axis`; tuples so that it hashes.
+
+    With `block` there is one scale and zero point for each block too, all in row-major order: of [4,64] with axis 0 and
+    blocks of 32 along axis 1, the third scale is that of row 1 and columns 0 to 31.
+    """
 
     scale: tuple[float, ...]
     zero_point: tuple[int, ...]
     axis: int | None
     dtype: DType
+    block: Block | None = None
+
+
+class Palette(NamedTuple):
+    """Each number is stored as its place in a table of 2^bits numbers, which ascend: one table for the tensor (axis
+    None), or one for each of as many equal groups of neighbours along `axis` as there are tables."""
+
+    tables: tuple[tuple[float, ...], ...]
+    axis: int | None = None
+
+    @property
+    def bits(self) -> int:
+        """Of a place."""
+        return (len(self.tables[0]) - 1).bit_length()
 
 
 class Layout(NamedTuple):
@@ -146,12 +171,14 @@ class Layout(NamedTuple):
 
 
 class TensorType(NamedTuple):
-    """What a value is: element type, shape in the operation's logical order, and two annotations for targets."""
+    """What a value is: element type, shape in the operation's logical order, and annotations for targets; of a constant
+    that is stored in fewer bits, either `quant` or `palette`."""
 
     dtype: DType
     shape: Shape
     quant: QuantParams | None = None
     layout: Layout | None = None
+    palette: Palette | None = None
 
     @property
     def rank(self) -> int:

@@ -150,7 +150,10 @@ def type_text(t: TensorType) -> str:
         text += f"@layout{literal(tuple(t.layout))}"
     if t.quant is not None:
         q = t.quant
-        text += f"@quant{literal((q.scale, q.zero_point, q.axis, q.dtype.name))}"
+        block = () if q.block is None else (tuple(q.block),)
+        text += f"@quant{literal((q.scale, q.zero_point, q.axis, q.dtype.name, *block))}"
+    if t.palette is not None:
+        text += f"@palette{literal(tuple(t.palette))}"
     return text
 
 

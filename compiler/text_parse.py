@@ -15,7 +15,7 @@ import compiler.ops  # noqa: F401  # registers the operations
 from compiler.errors import CompileError, ParseError
 from compiler.graph import NOWHERE, Graph, Origin, Value
 from compiler.op import OPS
-from compiler.tensor import DTYPES, Array, Dim, Layout, QuantParams, TensorType
+from compiler.tensor import DTYPES, Array, Block, Dim, Layout, Palette, QuantParams, TensorType
 from compiler.text import SYMBOL, digest, elements, number, stored
 
 STRING = r'"(?:[^"\\\n]|\\.)*"?'  # one that is not closed is a token too, and refused when it is read
@@ -197,8 +197,11 @@ class _Parser:
             if kind == "layout":
                 t = t._replace(layout=Layout(*value))
             elif kind == "quant":
-                scale, zero_point, axis, dtype = value
-                t = t._replace(quant=QuantParams(scale, zero_point, axis, DTYPES[dtype]))
+                scale, zero_point, axis, dtype, *block = value
+                blocks = Block(*block[0]) if block else None
+                t = t._replace(quant=QuantParams(scale, zero_point, axis, DTYPES[dtype], blocks))
+            elif kind == "palette":
+                t = t._replace(palette=Palette(*value))
             else:
                 raise self.fail(f"there is no annotation {kind!r}")
         return t

@@ -21,7 +21,7 @@ import passes  # noqa: E402, F401  # registers the passes
 from compiler.importers.registry import IMPORTERS  # noqa: E402
 from compiler.onnx_survey import DEFINED  # noqa: E402
 from compiler.op import FROM_ONNX, OPS  # noqa: E402
-from compiler.pass_base import PASSES, PIPELINES  # noqa: E402
+from compiler.pass_base import LATER, PASSES, PIPELINES, pass_class  # noqa: E402
 from targets.coreml.lower import TABLE  # noqa: E402
 from targets.coreml.lower.table import GENERAL as ANE_GENERAL  # noqa: E402
 from targets.tflite.lower import TABLE as NNAPI  # noqa: E402
@@ -59,6 +59,8 @@ def operations() -> str:
 def pass_index() -> str:
     """Every pass with its error class, and the pipelines."""
     rows = []
+    for name in LATER:
+        pass_class(name)
     for name, cls in sorted(PASSES.items()):
         if not cls.__module__.startswith("passes."):
             continue

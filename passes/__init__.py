@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from compiler.pass_base import LATER, PIPELINES, Fixpoint
 from passes.annotate_activation import annotate_activation
+from passes.centre_variance import CentreVariance
 from passes.drop_empty import DropEmpty
 from passes.eliminate_common import EliminateCommon
 from passes.fold_constants import FoldConstants
@@ -55,29 +56,67 @@ from passes.remove_expand import RemoveExpand
 from passes.remove_identity import RemoveIdentity
 
 if TYPE_CHECKING:
+    from passes.absorb_bias import AbsorbBias as AbsorbBias
+    from passes.absorb_qdq import AbsorbQdq as AbsorbQdq
     from passes.absorb_shuffle import AbsorbShuffle as AbsorbShuffle
     from passes.annotate_int8 import AnnotateInt8 as AnnotateInt8
+    from passes.annotate_weights import AnnotateWeights as AnnotateWeights
     from passes.centre_residual import CentreResidual as CentreResidual
     from passes.choose_layout import ChooseLayout as ChooseLayout
+    from passes.choose_ranges import ChooseRanges as ChooseRanges
     from passes.contract_heads import ContractHeads as ContractHeads
+    from passes.correct_bias import CorrectBias as CorrectBias
     from passes.decompose import Decompose as Decompose
+    from passes.equalize_layers import EqualizeLayers as EqualizeLayers
     from passes.expand_int8 import ExpandInt8 as ExpandInt8
+    from passes.fall_back import FallBack as FallBack
     from passes.fold_norm_affine import FoldNormAffine as FoldNormAffine
     from passes.hoist_slice import HoistSlice as HoistSlice
     from passes.lift_rows import LiftRows as LiftRows
+    from passes.pad_channels import PadChannels as PadChannels
     from passes.project_heads import ProjectHeads as ProjectHeads
+    from passes.round_weights import RoundWeights as RoundWeights
+    from passes.smooth_activations import SmoothActivations as SmoothActivations
+    from passes.split_qlinear import SplitQlinear as SplitQlinear
+    from passes.substitute_abs import SubstituteAbs as SubstituteAbs
+    from passes.substitute_average_pool import SubstituteAveragePool as SubstituteAveragePool
+    from passes.substitute_depth_to_space import SubstituteDepthToSpace as SubstituteDepthToSpace
+    from passes.substitute_dilated_conv import SubstituteDilatedConv as SubstituteDilatedConv
+    from passes.substitute_elu import SubstituteElu as SubstituteElu
+    from passes.substitute_gather import SubstituteGather as SubstituteGather
+    from passes.substitute_gelu import SubstituteGelu as SubstituteGelu
+    from passes.substitute_grouped_conv import SubstituteGroupedConv as SubstituteGroupedConv
+    from passes.substitute_hard_swish import SubstituteHardSwish as SubstituteHardSwish
+    from passes.substitute_leaky_relu import SubstituteLeakyRelu as SubstituteLeakyRelu
+    from passes.substitute_matmul import SubstituteMatmul as SubstituteMatmul
+    from passes.substitute_max_pool import SubstituteMaxPool as SubstituteMaxPool
+    from passes.substitute_mish import SubstituteMish as SubstituteMish
+    from passes.substitute_reduce_sum import SubstituteReduceSum as SubstituteReduceSum
+    from passes.substitute_softmax import SubstituteSoftmax as SubstituteSoftmax
+    from passes.substitute_softplus import SubstituteSoftplus as SubstituteSoftplus
+    from passes.substitute_tile import SubstituteTile as SubstituteTile
+    from passes.substitute_where import SubstituteWhere as SubstituteWhere
     from passes.track_channels import TrackChannels as TrackChannels
+    from passes.widen_activations import WidenActivations as WidenActivations
 
 __all__ = [
+    "AbsorbBias",
+    "AbsorbQdq",
     "AbsorbShuffle",
     "AnnotateInt8",
+    "AnnotateWeights",
     "CentreResidual",
+    "CentreVariance",
     "ChooseLayout",
+    "ChooseRanges",
     "ContractHeads",
+    "CorrectBias",
     "Decompose",
     "DropEmpty",
     "EliminateCommon",
+    "EqualizeLayers",
     "ExpandInt8",
+    "FallBack",
     "FoldConstants",
     "FoldNormAffine",
     "FoldPad",
@@ -115,11 +154,35 @@ __all__ = [
     "MergeSplits",
     "MergeTransposes",
     "NarrowIntegers",
+    "PadChannels",
+    "PoolToMean",
     "ProjectHeads",
     "RemoveDead",
     "RemoveExpand",
     "RemoveIdentity",
+    "RoundWeights",
+    "SmoothActivations",
+    "SplitQlinear",
+    "SubstituteAbs",
+    "SubstituteAveragePool",
+    "SubstituteDepthToSpace",
+    "SubstituteDilatedConv",
+    "SubstituteElu",
+    "SubstituteGather",
+    "SubstituteGelu",
+    "SubstituteGroupedConv",
+    "SubstituteHardSwish",
+    "SubstituteLeakyRelu",
+    "SubstituteMatmul",
+    "SubstituteMaxPool",
+    "SubstituteMish",
+    "SubstituteReduceSum",
+    "SubstituteSoftmax",
+    "SubstituteSoftplus",
+    "SubstituteTile",
+    "SubstituteWhere",
     "TrackChannels",
+    "WidenActivations",
     "annotate_activation",
 ]
 
@@ -136,6 +199,8 @@ RECOGNISE = (
     FuseSoftmax(),
     FuseLogSoftmax(),
     FuseLogSumExp(),
+    CentreVariance(),
+    EliminateCommon(),  # of the means in a variance and beside it
     FuseLayerNorm(),
     FuseRmsNorm(),
     FuseInstanceNorm(),
@@ -152,18 +217,49 @@ CLEAN = (Fixpoint(passes=(*CHAINS, RemoveExpand(), MergeScales(), RemoveIdentity
 PIPELINES.update(fold=FOLD, fuse=FUSE, clean=CLEAN, default=(*FOLD, *FUSE, *CLEAN))
 
 WHERE = {
+    "AbsorbBias": "passes.absorb_bias",
+    "AbsorbQdq": "passes.absorb_qdq",
     "AbsorbShuffle": "passes.absorb_shuffle",
     "AnnotateInt8": "passes.annotate_int8",
+    "AnnotateWeights": "passes.annotate_weights",
     "CentreResidual": "passes.centre_residual",
     "ChooseLayout": "passes.choose_layout",
+    "ChooseRanges": "passes.choose_ranges",
     "ContractHeads": "passes.contract_heads",
+    "CorrectBias": "passes.correct_bias",
     "Decompose": "passes.decompose",
+    "EqualizeLayers": "passes.equalize_layers",
     "ExpandInt8": "passes.expand_int8",
+    "FallBack": "passes.fall_back",
     "FoldNormAffine": "passes.fold_norm_affine",
     "HoistSlice": "passes.hoist_slice",
     "LiftRows": "passes.lift_rows",
+    "PadChannels": "passes.pad_channels",
+    "PoolToMean": "passes.pool_to_mean",
     "ProjectHeads": "passes.project_heads",
+    "RoundWeights": "passes.round_weights",
+    "SmoothActivations": "passes.smooth_activations",
+    "SplitQlinear": "passes.split_qlinear",
+    "SubstituteAbs": "passes.substitute_abs",
+    "SubstituteAveragePool": "passes.substitute_average_pool",
+    "SubstituteDepthToSpace": "passes.substitute_depth_to_space",
+    "SubstituteDilatedConv": "passes.substitute_dilated_conv",
+    "SubstituteElu": "passes.substitute_elu",
+    "SubstituteGather": "passes.substitute_gather",
+    "SubstituteGelu": "passes.substitute_gelu",
+    "SubstituteGroupedConv": "passes.substitute_grouped_conv",
+    "SubstituteHardSwish": "passes.substitute_hard_swish",
+    "SubstituteLeakyRelu": "passes.substitute_leaky_relu",
+    "SubstituteMatmul": "passes.substitute_matmul",
+    "SubstituteMaxPool": "passes.substitute_max_pool",
+    "SubstituteMish": "passes.substitute_mish",
+    "SubstituteReduceSum": "passes.substitute_reduce_sum",
+    "SubstituteSoftmax": "passes.substitute_softmax",
+    "SubstituteSoftplus": "passes.substitute_softplus",
+    "SubstituteTile": "passes.substitute_tile",
+    "SubstituteWhere": "passes.substitute_where",
     "TrackChannels": "passes.track_channels",
+    "WidenActivations": "passes.widen_activations",
 }  # for one target only
 
 

@@ -66,6 +66,10 @@ class Layers:
         """A constant."""
         return self._builder.const(np.asarray(data), TensorType(dtype, ()))
 
+    def like(self, data: Array, v: Value) -> Value:
+        """A constant made of another one, whose name and provenance it has."""
+        return self._builder.const(data, v)
+
     def filled(self, value: Number, dtype: DType, shape: Sequence[int]) -> Value:
         """One number everywhere; not written out where that is long."""
         single = self.const(value, dtype)
@@ -102,6 +106,12 @@ class Layers:
 
     def _moved(self, op: Op, x: Value) -> Value:
         return self._folded(op, [x]) or self._builder.add(op, x)
+
+
+def is_plain(node: Node) -> bool:
+    """Whether all sizes are known, none is 0, and no value has been given an order in memory."""
+    types = [v.type for v in (*node.inputs, *node.outputs) if v is not None]
+    return all(t.is_static and 0 not in t.shape and t.layout is None for t in types)
 
 
 D = TypeVar("D", bound=Decomposition)

@@ -14,6 +14,7 @@ from passes import (  # noqa: F401  # each registers its own
     _decompose_pool,
     _decompose_quant,
     _decompose_rank,
+    _decompose_recurrent,
     _decompose_reduce,
     _decompose_region,
     _decompose_sampling,

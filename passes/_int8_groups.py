@@ -11,12 +11,13 @@ from collections.abc import Iterable
 
 from compiler.graph import Graph, Node, Value
 from compiler.ops.activation import Clip, Relu
-from compiler.ops.elementwise import Add, Where
+from compiler.ops.elementwise import Add, Pow, Where
 from compiler.ops.parts import Concat
 from compiler.ops.softmax import Softmax
 from compiler.quantize import asymmetric, represented
 from compiler.tensor import QuantParams
 from passes._int8_scheme import Range, Ranges, Scheme
+from passes._int8_tails import FLAT, largest_root, reach
 
 COARSER = 1.5  # times as large a step that a value which others read may get so that a concatenation needs no copy
 BELOW = 8.0  # how far hidden scores lie below those seen: e to it is 3000
@@ -50,7 +51,7 @@ class Groups:
         self._of: dict[Value, Group] = {}
         for v, span in ranges.items():
             fixed = None if v.node is None else scheme.fixed.get(v.node.op.name)
-            self._of[v] = Group(v, span, fixed)
+            self._of[v] = Group(v, span, v.type.quant or fixed)
 
     def __contains__(self, v: Value) -> bool:
         return v in self._of
@@ -58,8 +59,9 @@ class Groups:
     def __getitem__(self, v: Value) -> QuantParams:
         return self._of[v].params
 
-    def solve(self, graph: Graph) -> None:
-        """Join what must share its scale; concatenations last, when the ranges of their parts are known."""
+    def solve(self, graph: Graph, saturate: bool = True) -> None:
+        """Join what must share its scale; concatenations last, when the ranges of their parts are known; then, with
+        `saturate`, leave out tails."""
         for node in graph.of(Add, Where):
             only_softmax = node.output.users and all(isinstance(user.op, Softmax) for user in node.output.users)
             if only_softmax and not node.output.n_out and node.output in self._of:
@@ -76,6 +78,25 @@ class Groups:
         for node in tied:
             if isinstance(node.op, Concat):
                 self._concat(node)
+        for node in graph.of(*FLAT, Pow) if saturate else ():
+            self._tail(node)
+
+    def _tail(self, node: Node) -> None:
+        """Let what only a function reads saturate where it is flat, and an inverse root above what it is seen of."""
+        x, y = node.inputs[0], node.outputs[0]
+        if x is None or x not in self._of or y not in self._of:
+            return
+        source, result = self._of[x], self._of[y]
+        if not isinstance(node.op, Pow):
+            if self._is_alone(x):
+                source.low, source.high = reach(node.op, (source.low, source.high), result.params.scale[0])
+        elif _is_inverse_root(node) and len(result.members) == 1 and result.fixed is None:
+            result.high = min(result.high, largest_root(source.params.scale[0]))
+
+    def _is_alone(self, v: Value) -> bool:
+        """Whether a value may have any range that suits its only reader."""
+        group = self._of[v]
+        return len(group.members) == 1 and len(v.users) == 1 and not v.n_out and group.fixed is None
 
     def _hide(self, node: Node) -> None:
         """Scores that a mask hides from a softmax lie just below all others, and not where the mask says."""
@@ -122,14 +143,14 @@ class Groups:
         x, y = node.inputs[0], node.outputs[0]
         if x is None or x not in self._of or y not in self._of:
             return False
-        group = self._of[x]
-        alone = len(group.members) == 1 and len(x.users) == 1 and not x.n_out and group.fixed is None
+        alone, group = self._is_alone(x), self._of[x]
         if alone:
             group.low, group.high = self._of[y].low, self._of[y].high
         return alone
 
     def _concat(self, node: Node) -> None:
-        """Parts that others read at a much finer scale are copied to the scale of the whole."""
+        """Parts that others read at a much finer scale are copied to the scale of the whole; not those that come with
+        it from one layer of the model: the states of a recurrent layer have one scale at all steps."""
         y = node.outputs[0]
         parts = [v for v in dict.fromkeys(node.inputs) if v is not None and v in self._of]
         if y not in self._of or not parts:
@@ -139,7 +160,8 @@ class Groups:
         for v in parts:
             group = self._of[v]
             finer = COARSER * group.params.scale[0] < whole.scale[0]
-            if not (finer and self._is_read_beside(group.members, node)):
+            together = v.node is not None and bool(node.origin) and v.node.origin == node.origin
+            if together or not (finer and self._is_read_beside(group.members, node)):
                 self._join(y, v)
 
     def _is_read_beside(self, members: Iterable[Value], node: Node) -> bool:
@@ -153,3 +175,8 @@ class Groups:
 def _holds(params: QuantParams, low: float, high: float) -> bool:
     first, last = represented(params)
     return low >= first * SLACK and high <= max(last * SLACK, 0.0)
+
+
+def _is_inverse_root(node: Node) -> bool:
+    exponent = node.inputs[1]
+    return exponent is not None and exponent.data is not None and bool((exponent.data == -0.5).all())

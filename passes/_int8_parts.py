@@ -8,10 +8,13 @@ import numpy as np
 
 from compiler import ops
 from compiler.graph import Value
-from compiler.tensor import BOOL, Array
+from compiler.op import Op
+from compiler.tensor import BOOL, F32, Array
 from passes._decompose import Layers
 from passes._finite import is_finite
+from passes._sign import is_positive
 
+LEAST_DIVISOR = 1e-30  # whose reciprocal float32 holds
 HIDDEN = -1000.0  # terms of a mask below it hide a key: the exponential is 0 in float32
 
 
@@ -88,3 +91,29 @@ def local_response_norm(add: Layers, op: ops.LocalResponseNorm, x: Value) -> Val
     root = add(ops.Pow(), sums, -0.5)
     y = add(ops.Mul(), x, root)
     return y if op.beta == 0.5 else add(ops.Mul(), y, add(ops.Mul(), root, add(ops.Pow(), root, -0.5)))
+
+
+def quotient(add: Layers, op: ops.Div, x: Value, y: Value) -> Value | None:
+    """By the reciprocals of constants, the inverse root of what a root is taken of, and twice that of what is positive.
+    None for other divisors."""
+    if y.data is not None:
+        if x.data is not None or not (np.abs(y.data) > LEAST_DIVISOR).all() or not np.isfinite(y.data).all():
+            return None
+        return add(ops.Mul(), x, add.const(1 / y.data.astype(np.float64), y.type.dtype))
+    inverse = reciprocal(add, op, y)
+    return None if inverse is None else add(ops.Mul(), x, inverse) if x.data is None or (x.data != 1).any() else inverse
+
+
+def reciprocal(add: Layers, _op: Op, y: Value) -> Value | None:
+    """By an inverse root, of what a root is taken of, or squared; None of what may be negative or 0."""
+    if y.node is not None and isinstance(y.node.op, ops.Sqrt):
+        return add(ops.Pow(), y.node.inputs[0], -0.5)
+    if not is_positive(y):
+        return None
+    root = add(ops.Pow(), y, -0.5)
+    return add(ops.Mul(), root, root)
+
+
+def choice(add: Layers, _op: ops.Cast, x: Value) -> Value | None:
+    """Truth values as numbers by a choice of 1 and 0; None for other operands."""
+    return add(ops.Where(), x, add.const(1.0, F32), add.const(0.0, F32)) if x.type.dtype is BOOL else None

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from compiler.graph import Graph, Node, Value
-from compiler.tensor import I8, QuantParams
+from compiler.tensor import I8, I16, QuantParams
 
 Range = tuple[float, float]
 Ranges = Mapping[Value, Range]  # the smallest and the largest number that each value was seen to hold
@@ -21,6 +21,8 @@ class Scheme:
     weights   the operand that is a weight where it is constant, and the axis that has parameters of its own for each
               place (None: the rows or columns that give one result); the operand behind it is the bias
     integer   computed in integers; between other layers values stay floats
+    wide      computed in 16 bits too, with weights of 8
+    fixed16   scale and zero point of the result there
     """
 
     def __init__(
@@ -29,11 +31,15 @@ class Scheme:
         fixed: Mapping[str, QuantParams],
         weights: Mapping[str, tuple[int, int | None]],
         integer: Iterable[str],
+        wide: Iterable[str] = (),
+        fixed16: Mapping[str, QuantParams] | None = None,
     ) -> None:
         self.same = frozenset(same)
         self.fixed = fixed
         self.weights = weights
         self.integer = frozenset(integer)
+        self.wide = frozenset(wide)
+        self.fixed16 = fixed16 or {}
 
     def is_integer(self, node: Node) -> bool:
         """Whether the target computes a layer in integers."""
@@ -52,6 +58,9 @@ class Scheme:
     @classmethod
     def from_data(cls, layers: Mapping[str, Any]) -> Scheme:
         """The scheme that a file of rules states."""
-        fixed = {name: QuantParams((scale,), (zero,), None, I8) for name, (scale, zero) in layers["fixed"].items()}
+        fixed, fixed16 = (
+            {name: QuantParams((scale,), (zero,), None, kind) for name, (scale, zero) in layers.get(key, {}).items()}
+            for key, kind in (("fixed", I8), ("fixed16", I16))
+        )
         weights = {name: (operand, axis) for name, (operand, axis) in layers["weights"].items()}
-        return cls(layers["same"], fixed, weights, layers["integer"])
+        return cls(layers["same"], fixed, weights, layers["integer"], layers.get("int16", ()), fixed16)

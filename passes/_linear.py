@@ -128,7 +128,7 @@ def before(g: Builder, layer: Node, x: Value, a: Affine) -> Value | Skip:
         op = layer.op
         if type(op) is ConvTranspose or (type(op) is Conv and any(op.pads)):
             return Skip("the padding would not be shifted")
-        extra = _response(op, _data(layer.inputs[1]), a.shift)
+        extra = response(op, _data(layer.inputs[1]), a.shift)
         bias = extra if bias is None else bias + extra
     return _rebuilt(g, layer, x, _scaled(layer, a.scale, inputs=True), bias)
 
@@ -180,7 +180,7 @@ def _times(w: Array, k: Array) -> Array:
         return np.asarray(w.astype(wide, copy=False) * k.astype(wide)).astype(w.dtype, copy=False)
 
 
-def _response(op: Op, w: Array, shift: Array) -> Array:
+def response(op: Op, w: Array, shift: Array) -> Array:
     """What a layer without padding answers to an input of one constant per channel."""
     if type(op) is Dense:
         matrix = w.T if op.transposed else w

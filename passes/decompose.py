@@ -9,15 +9,10 @@ from compiler.op import Op
 from compiler.pass_base import RewritePass
 from compiler.pattern import Layer, Match
 from compiler.rewrite import Builder, Result, Rule
+from passes._decompose import is_plain
 from passes._decompositions import DECOMPOSITIONS, Layers
 
 DECOMPOSED: tuple[type[Op], ...] = tuple(DECOMPOSITIONS)
-
-
-def _is_plain(node: Node) -> bool:
-    """Whether all sizes are known, none is 0, and no value has been given an order in memory."""
-    types = [v.type for v in (*node.inputs, *node.outputs) if v is not None]
-    return all(t.is_static and 0 not in t.shape and t.layout is None for t in types)
 
 
 class Decompose(RewritePass):
@@ -32,7 +27,7 @@ class Decompose(RewritePass):
 
     def _parts(self, m: Match, b: Builder) -> Result:
         node = m.root
-        if (self.keeps is not None and self.keeps(node)) or not _is_plain(node):
+        if (self.keeps is not None and self.keeps(node)) or not is_plain(node):
             return None
         add = Layers(b, node)
         found = (decomposition(add, node.op, *node.inputs) for decomposition in DECOMPOSITIONS[type(node.op)])

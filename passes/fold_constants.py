@@ -1,7 +1,8 @@
 """Evaluate layers whose operands are all constant, and those that ask for a shape that is known.
 
 A result that would make the constants of the model larger stays a layer, unless the difference is small or a reader
-needs a constant there. Reshaping and transposing make views. A constant that is dequantized stays as it is stored.
+needs a constant there. Reshaping and transposing make views. A large constant that is dequantized stays as it is
+stored.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from compiler.pass_base import Pass, replace_layer
 from compiler.rewrite import Observer
 from passes._constants import known_operands, readers_of, results_of
 
-KEPT = ("DequantizeLinear",)
+KEPT, LARGE = ("DequantizeLinear",), 1 << 12  # elements
 NEEDED_BY = (Conv, ConvTranspose, BatchNorm)  # their fusions and kernels want constants
 WANTED_BY = (Dense, MatMul)  # theirs too, but not at the price of another copy of a weight
 
@@ -44,7 +45,7 @@ class FoldConstants(Pass):
         return fired
 
     def _pays(self, node: Node) -> bool:
-        if not node.op.pure or node.op.onnx in KEPT:
+        if not node.op.pure or (node.op.onnx in KEPT and node.output.type.size > LARGE):
             return False
         freed = sum(v.type.nbytes for v in {*node.inputs} if v is not None and len(v.users) == 1 and not v.n_out)
         if sum(v.type.nbytes for v in node.outputs) <= freed + self.max_growth:

@@ -1,8 +1,9 @@
 """Fuse the layers of a layer normalisation into one.
 
 layer_norm(x) = (x - mean(x)) / sqrt(mean((x - mean(x))^2) + eps) * scale + bias over the last axes (Ba et al.,
-arXiv:1607.06450); also written x k + (bias - mean(x) k) with k = scale / sqrt(variance + eps). First what standardises
-becomes a layer with a scale of ones, then the factor and the term that follow become its scale and its bias.
+arXiv:1607.06450); also written x k + (bias - mean(x) k) or (x - mean(x)) k with k = scale / sqrt(variance + eps). First
+what standardises becomes a layer with a scale of ones, then the factor and the term that follow become its scale and
+its bias.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ CENTRED = Layer(Sub, X, MEAN)
 VARIANCE = Layer(ReduceMean, square(CENTRED))
 INVERSE = inverse_root(stabilised(VARIANCE))
 K = OneOf(Layer(Mul, INVERSE, GAMMA), INVERSE)
+FACTORED = Layer(Mul, CENTRED, Layer(Mul, INVERSE, GAMMA))
 LINE = Layer(Add, Layer(Mul, X, K), Layer(Sub, BETA, Layer(Mul, MEAN, K)))
 
 
@@ -47,5 +49,5 @@ class FuseLayerNorm(RewritePass):
     adds_work = True
 
     def rules(self) -> tuple[Rule, ...]:
-        found = (*over_deviation(CENTRED, VARIANCE), LINE)
+        found = (*over_deviation(CENTRED, VARIANCE), FACTORED, LINE)
         return *(Rule(find, standardise) for find in found), *affine_rules(LayerNorm, biased=True)

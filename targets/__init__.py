@@ -7,7 +7,7 @@ from importlib import import_module
 from compiler.errors import UsageError
 from compiler.target import Target
 
-MODULES = {"onnx": "targets.onnx", "ane": "targets.coreml", "nnapi": "targets.tflite"}
+MODULES = {"onnx": "targets.onnx", "ane": "targets.coreml", "nnapi": "targets.tflite", "edgetpu": "targets.edgetpu"}
 
 
 def find_target(name: str) -> type[Target]:

@@ -32,7 +32,7 @@ from compiler.report import Report
 from compiler.views import peak_bytes
 from passes.fuse_conv_batch_norm import FuseConvBatchNorm
 from passes.fuse_gelu import FuseGelu
-from targets.onnx import OnnxTarget
+from targets.onnx.target import OnnxTarget
 from tests.command import ROOT, build, convolutional, f32, info, node
 from tests.onnx_models import run
 from tests.real_models import real_model
@@ -213,7 +213,8 @@ def test_a_target_as_an_object(cnn: onnx.ModelProto) -> None:
     [
         ({"verify": "sometimes"}, UsageError, "verify is 'sometimes'"),
         ({"target": "tpu"}, UsageError, "no target named 'tpu'"),
-        ({"precision": "fp16"}, UsageError, "target onnx does not take --precision"),
+        ({"precision": "fp16"}, UsageError, "there is no precision 'fp16' for onnx"),
+        ({"image": ["x"]}, UsageError, "target onnx does not take --image"),
         ({"passes": "fold(x=1)"}, ParseError, "'fold' is a pipeline and takes no options"),
         ({"seed": -1}, UsageError, "the seed -1 is not a number from 0 on"),
         ({"seed": 1.5}, UsageError, "the seed 1.5 is not a number from 0 on"),
@@ -338,3 +339,15 @@ def test_the_result_is_a_compiled(cnn: onnx.ModelProto) -> None:
     assert isinstance(compiled, Compiled) and isinstance(compiled.report, Report)
     assert compiled.report.size == compiled.path.stat().st_size
     assert compiled.report.verification is None and compiled.report.passed
+
+
+def test_passes_of_ones_own_decide_whether_scales_are_kept(tmp_path: Path) -> None:
+    """The target looks at the model also then: int8 needs data, or passes that take the scales over."""
+    model = real_model("mlperf_tiny_resnet8_int8").path
+    with pytest.raises(UsageError, match="needs data that shows what numbers occur"):
+        compile_model(model, "nnapi", tmp_path / "a.tflite", passes="default", precision="int8")
+    floats = compile_model(model, "nnapi", tmp_path / "b.tflite", passes="default")
+    assert floats.report.precision == "fp32" and floats.report.passed
+    text = "split-qlinear,default,choose-layout,absorb-qdq"
+    kept = compile_model(model, "nnapi", tmp_path / "c.tflite", passes=text)
+    assert kept.report.precision == "int8" and kept.report.passed

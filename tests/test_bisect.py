@@ -29,10 +29,12 @@ from passes.contract_heads import ContractHeads
 from passes.fold_norm_affine import FoldNormAffine
 from passes.lift_rows import LiftRows
 from passes.project_heads import ProjectHeads
+from targets.tflite.target import TfLiteTarget
 from tests import wrong
 from tests.passes.blocks import block, layer_norm
 from tests.passes.composed import Net
 from tests.passes.weighted import dense
+from tests.real_models import real_model
 from tests.wrong import GivenExactPass, GivenPass, X
 
 LENGTH, GUILTY = 60, 41
@@ -128,3 +130,14 @@ def test_a_rewrite_that_is_not_allowed_leaves_nothing(p: Pass, allowed: int) -> 
     assert ledger.applied == allowed
     assert all(any(v.is_read for v in node.outputs) for node in graph.nodes)
     assert allowed or print_graph(graph) == before
+
+
+def test_bisection_of_a_quantized_model_follows_the_target() -> None:
+    """Its own passes keep the scales, with which results differ by the rounding of sums alone."""
+    model, target = real_model("mlperf_tiny_resnet8_int8"), TfLiteTarget()
+    manager = PassManager(target.pipeline())
+    assert find_culprit(model.path, manager, target=target, inputs=model.bind) is None
+    assert target.keeps_scales and "absorb-qdq" not in manager.names
+    other = TfLiteTarget()
+    assert find_culprit(model.path, PassManager("default"), target=other, own=False, inputs=model.bind) is None
+    assert not other.keeps_scales

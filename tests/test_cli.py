@@ -23,7 +23,7 @@ from tests.onnx_models import run
 
 TINY = ROOT / "examples" / "fault_mlp_ai4i.onnx"
 KEYS = {"artifact", "target", "model", "size_bytes", "stages", "before", "after", "passes", "ledger"}
-KEYS |= {"transposes", "verification", "losses", "notes", "warnings"}
+KEYS |= {"transposes", "verification", "losses", "explanation", "notes", "warnings"}
 
 
 @pytest.fixture
@@ -100,7 +100,7 @@ def test_help_and_version(command: Command) -> None:
     flags = (
         "--target --output --input --freeze --precision --deployment-target --image --opset --external --passes --skip"
     )
-    flags += " --emit-ir --emit-onnx --verify --verify-data --strict --bisect --seed --json --quiet --debug"
+    flags += " --emit-ir --emit-onnx --verify --verify-data --strict --bisect --seed --json --quiet --debug --feature-level"
     assert [flag for flag in flags.split() if flag not in done.out] == []
     assert command("--version") == (0, f"cincel {__version__}\n", "")
 
@@ -152,7 +152,7 @@ USAGE = [
     (["--passes", "fold-constants(x=1)"], "has no field 'x'"),
     (["--passes", "fold(x=1)"], "'fold' is a pipeline and takes no options"),
     (["--skip", "bogus"], "there is no pass named 'bogus'"),
-    (["--target", "onnx", "--precision", "fp16"], "target onnx does not take --precision"),
+    (["--target", "onnx", "--precision", "fp16"], "there is no precision 'fp16' for onnx"),
     (["--target", "onnx", "--opset", "7"], "opset 7 cannot be written"),
     (["--target", "ane", "--opset", "17"], "target ane does not take --opset"),
     (["--precision", "fp8"], "there is no precision 'fp8'"),

@@ -37,6 +37,7 @@ LAYERS = {
             "compiler.tensor",
             "compiler.filemap",
             "compiler.compare",
+            "compiler.palette",
             "compiler.quantize",
         ),
         (),
@@ -75,7 +76,7 @@ LAYERS = {
     "target": Layer(("compiler.target",), CORE),
     "passes": Layer(("passes",), (*GRAPH, "readers", "rewriting")),
     "codegen": Layer(("codegen",), ("types",)),
-    "quantizing": Layer(("targets.calibrated",), (*CORE, "target", "passes")),
+    "quantizing": Layer(("targets.budget", "targets.calibrated"), (*CORE, "target", "passes")),
     "targets": Layer(("targets",), (*CORE, "target", "passes", "codegen", "quantizing")),
     "roof": Layer(
         (
@@ -85,6 +86,7 @@ LAYERS = {
             "compiler.arguments",
             "compiler.cli",
             "compiler.emit_stages",
+            "compiler.options",
             "compiler.show",
         ),
         (*CORE, "target", "passes", "targets"),

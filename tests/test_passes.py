@@ -28,6 +28,14 @@ HARD_TO_GROW = {
         "fuse-pixel-shuffle",
         "shuffle",
     ): "needs two reshapes that undo each other: tests/passes/test_fuse_pixel_shuffle.py",
+    ("substitute-average-pool", "average_pool"): "needs a large window: tests/passes/test_substitute_average_pool.py",
+    (
+        "substitute-grouped-conv",
+        "to_parts",
+    ): "needs a concatenation of convolutions: tests/passes/test_substitute_grouped_conv.py",
+    ("substitute-matmul", "matmul"): "needs several constant matrices: tests/passes/test_substitute_matmul.py",
+    ("substitute-max-pool", "max_pool"): "needs a rectifier in front: tests/passes/test_substitute_max_pool.py",
+    ("substitute-where", "where"): "needs a mask in front of a softmax: tests/passes/test_substitute_where.py",
     **{
         ("decompose", cls.name): "needs shapes, types or data that suit it: tests/passes/test_decompose.py"
         for cls in DECOMPOSED
@@ -37,6 +45,9 @@ HARD_TO_GROW = {
 HIDES_NAN = {
     "decompose": "products with constant matrices spread NaN, comparisons drop it: see tests/passes/test_decompose.py",
     "expand-int8": "a convolution with a band spreads NaN, and the inverse root of -0 is +inf, 1 / sqrt(-0) is -inf",
+    "substitute-depth-to-space": "a kernel of zeros and ones spreads NaN over channels",
+    "substitute-dilated-conv": "zeros in a kernel spread NaN",
+    "substitute-where": "a sum does not hide NaN",
     "fuse-attention": "the guard that turns rows without any key into zeros also hides NaN, the fused layer does not",
 }
 ENOUGH = 3  # firings that show a rule at work

@@ -7,8 +7,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from compiler.quantize import asymmetric, dequantized, limits, peaks_along, quantized, represented, symmetric
-from compiler.tensor import I4, I8, I16, I32, U8, DType, QuantParams
+from compiler.quantize import (
+    asymmetric,
+    block_peaks,
+    counts,
+    dequantized,
+    limits,
+    peaks_along,
+    quantized,
+    represented,
+    symmetric,
+)
+from compiler.tensor import I4, I8, I16, I32, U8, Block, DType, QuantParams
 
 NUMBERS = st.floats(-1e6, 1e6, width=32)
 EPS = 1e-5  # of float32 arithmetic, relative
@@ -83,3 +93,40 @@ def test_a_range_that_is_not_finite_is_refused() -> None:
 def test_a_bias_keeps_all_32_bits() -> None:
     params = QuantParams((2.0**-30,), (0,), None, I32)
     assert quantized(np.array([1.234567891]), params).tolist() == [round(1.234567891 * 2**30)]
+
+
+@given(
+    seed=st.integers(0, 999),
+    axes=st.permutations([0, 1, 2]),
+    blocks=st.integers(1, 3),
+    size=st.integers(1, 5),
+    dtype=st.sampled_from([I4, I8]),
+)
+def test_a_block_is_rounded_by_half_of_its_own_step(
+    seed: int, axes: list[int], blocks: int, size: int, dtype: DType
+) -> None:
+    dims = [0, 0, 0]
+    for axis, length in zip(axes, (4, blocks * size, 3), strict=True):
+        dims[axis] = length
+    rng = np.random.default_rng(seed)
+    data = (rng.normal(size=dims) * 10.0 ** rng.integers(-5, 5, dims)).astype(np.float32)
+    block = Block(axes[1], size)
+    params = symmetric(block_peaks(data, axes[0], block), axes[0], dtype, block)
+    grid = counts(params, data.shape)
+    assert grid == tuple({axes[0]: 4, axes[1]: blocks}.get(i, 1) for i in range(3))
+    stored = quantized(data, params, narrow=True)
+    steps = np.array(params.scale).reshape(grid).repeat(size, axes[1])
+    assert (np.abs(dequantized(stored, params) - data) <= steps * (0.5 + 300 * EPS)).all()
+    most = np.abs(stored.astype(np.int8))
+    assert most.max() == limits(dtype)[1]
+
+
+def test_scales_of_blocks_are_in_row_major_order() -> None:
+    data = np.array([[1, -2, 3, 4], [5, 6, -7, 8]], np.float32)
+    across, down = Block(1, 2), Block(0, 2)
+    assert block_peaks(data, 0, across).tolist() == [2, 4, 6, 8]
+    assert block_peaks(data, 1, down).tolist() == [5, 6, 7, 8]
+    assert block_peaks(data, None, across).tolist() == [6, 8]
+    params = symmetric([127, 254, 381, 508], 0, I8, across)
+    ones = np.ones((2, 4), np.int8)
+    assert dequantized(ones, params).tolist() == [[1, 1, 2, 2], [3, 3, 4, 4]]

@@ -7,13 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from compiler.calibrate.run import calibrate, ranges_of
 from compiler.calibrate.trial import EXACT, SILENT, Trial, snr
 from compiler.graph import Graph, Value
 from compiler.ops.elementwise import Add, Mul
 from compiler.oracle import run_graph
 from compiler.quantize import asymmetric, dequantized, quantized, symmetric
 from compiler.simulate import simulated
-from compiler.tensor import F32, Array, QuantParams, TensorType
+from compiler.tensor import F32, Array, Palette, QuantParams, TensorType
 
 ROWS = [{"x": np.random.default_rng(i).uniform(-1, 1, (1, 8)).astype(np.float32)} for i in range(4)]
 
@@ -90,6 +91,25 @@ def test_snr_of_rows_together() -> None:
 
 def test_ranges_are_those_of_the_rows() -> None:
     graph, y, w = scaled(asymmetric(-1, 1))
+    y.type = y.type._replace(quant=None)
     products = [row["x"] * np.asarray(w.data) for row in ROWS]
     expected = (min(map(np.min, products)), max(map(np.max, products)))
     assert Trial(ROWS).ranges(graph)[y] == pytest.approx(expected)
+
+
+def test_constants_become_the_entries_of_their_palette() -> None:
+    graph, _, w = scaled(asymmetric(-4.0, 4.0))
+    w.type = w.type._replace(palette=Palette(((0.2, 0.7),)))
+    twin = simulated(graph).values[w]
+    assert twin.data is not None and twin.type.palette is None
+    assert twin.data.tolist() == np.array([0.2] * 4 + [0.7] * 4, np.float32).tolist()
+    untouched = simulated(graph, only=()).values[w].data
+    assert untouched is not None and w.data is not None and np.array_equal(untouched, w.data)
+
+
+def test_calibration_of_a_graph_with_parameters_sees_what_they_saturate_at() -> None:
+    graph, y, _ = scaled(asymmetric(-0.1, 0.1))
+    (z,) = graph.outputs
+    seen = ranges_of(calibrate(graph, ROWS, "minmax"), graph)
+    assert seen[y] == pytest.approx((-0.1, 0.1), abs=1e-3)
+    assert seen[z] == pytest.approx((0.9, 1.1), abs=1e-3)  # without the parameters it reaches beyond 0.5 and 1.5

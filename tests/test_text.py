@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from compiler.errors import ParseError
 from compiler.graph import Graph
 from compiler.ops import Add, Clip, Identity
-from compiler.tensor import DTYPES, F16, F32, I8, Array, Layout, QuantParams, TensorType, type_of
+from compiler.tensor import DTYPES, F16, F32, I4, I8, Array, Block, Layout, Palette, QuantParams, TensorType, type_of
 from compiler.text import constants_of, digest, load_constants, print_graph, save_constants
 from compiler.text_parse import parse_graph
 from tests.harness import assert_text_is_exact
@@ -196,10 +196,15 @@ def test_annotations_survive() -> None:
     y.type = annotated._replace(layout=Layout((1, 0)))
     c = graph.const(np.zeros(3, np.int8))
     c.type = c.type._replace(quant=QuantParams((0.25,), (0,), None, I8))
-    graph.set_outputs([y, c], ["y", "c"])
+    blocks, table, tables = (graph.const(np.full((2, 4), i, np.float32)) for i in range(3))
+    blocks.type = blocks.type._replace(quant=QuantParams((0.1,) * 4, (0,) * 4, 0, I4, Block(1, 2)))
+    table.type = table.type._replace(palette=Palette(((-1.5, 0.1 + 0.2),)))
+    tables.type = tables.type._replace(palette=Palette(((-1.0, 0.0), (0.5, 2.0)), 0))
+    outputs = [y, c, blocks, table, tables]
+    graph.set_outputs(outputs, [f"y{i}" for i in range(5)])
     assert_text_is_exact(graph)
     parsed = parse_graph(print_graph(graph))
-    assert parsed.inputs[0].type == annotated and [v.type for v in parsed.outputs] == [y.type, c.type]
+    assert parsed.inputs[0].type == annotated and [v.type for v in parsed.outputs] == [v.type for v in outputs]
 
 
 def test_large_constants_live_beside_the_text(tmp_path: Path, rng: np.random.Generator) -> None:
@@ -258,6 +263,7 @@ BROKEN = {
     "graph(%x: f32[1": "line 1: expected ']', at the end",
     "graph(%x: f32[1]@colour(1))": "line 1: there is no annotation 'colour'",
     "graph(%x: f32[1]@quant(1))": "line 1: this cannot be read",
+    "graph(%x: f32[1]@palette(1, 2, 3))": "line 1: this cannot be read",
     "graph(%x: f32[1], %x: f32[1]) {": "line 1: %x is defined twice",
     'graph(%"x: f32[1]) {': "line 1: expected a string in double quotes",
     HEAD: "line 1: expected a name such as %x, at the end",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from math import prod
 from pathlib import Path
 from typing import IO, Protocol
 from zipfile import BadZipFile, ZipFile
@@ -16,6 +17,7 @@ from compiler.errors import UsageError
 from compiler.tensor import Array, TensorType
 
 BROKEN = (BadZipFile, EOFError, KeyError, NotImplementedError, OSError, ValueError, zlib.error)
+LARGEST_TURNED = 1 << 30  # bytes of an array whose rows do not lie one behind the other
 
 
 class Entries(Protocol):
@@ -57,6 +59,8 @@ class Stored:
         else:
             raise ValueError(f"version {version}")
         self.shape, fortran, self.dtype = header
+        if any(n < 0 for n in self.shape):
+            raise ValueError(f"shape {self.shape}")
         if self.dtype.hasobject or self.dtype.names:
             raise UsageError(
                 f"the calibration data {name!r} holds Python objects or records, not numbers",
@@ -66,6 +70,11 @@ class Stored:
         self._left = self.shape[0] if self.shape else 1
         self._held: Held | None = None
         if fortran and len(self.shape) > 1:
+            if prod(self.shape) * self.dtype.itemsize > LARGEST_TURNED:
+                raise UsageError(
+                    f"the calibration data {name!r} is stored column by column, and too large to be turned in memory",
+                    hint="store it row by row, with numpy.ascontiguousarray",
+                )
             self._held = Held(self._read(self.shape[::-1]).T)
 
     def read(self, count: int) -> Array:
@@ -76,7 +85,7 @@ class Stored:
         return self._read((count, *self.shape[1:]) if self.shape else ())
 
     def _read(self, shape: tuple[int, ...]) -> Array:
-        size = int(np.prod(shape, dtype=np.int64)) * self.dtype.itemsize
+        size = prod(shape) * self.dtype.itemsize
         data = self._file.read(size)
         if len(data) != size:
             raise EOFError

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from hashlib import sha256
+
+import numpy as np
 
 from compiler.graph import Graph, Value
 
@@ -27,3 +30,15 @@ def _values(graph: Graph) -> Iterator[Value]:
     everything = [*graph.inputs, *(v for n in graph.nodes for v in n.outputs)]
     yield from (v for v in everything if v.name)
     yield from (v for v in everything if not v.name)
+
+
+def fingerprint(graph: Graph) -> str:
+    """SHA-256 of the names of a graph's values, its layers, and the numbers of its constants."""
+    hashed = sha256("\n".join(value_names(graph).values()).encode())
+    for node in graph.nodes:
+        hashed.update(f"\n{node.op.name} {[v.type.shape for v in node.outputs]}".encode())
+    for v in graph.constants:
+        if v.data is not None and v.data.dtype != object:
+            hashed.update(f"\n{v.data.dtype} {v.data.shape}".encode())
+            hashed.update(np.ascontiguousarray(v.data).data)
+    return hashed.hexdigest()

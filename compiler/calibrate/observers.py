@@ -101,15 +101,18 @@ def _whole(seen: Observed) -> Sample:
 
 
 def _by_other_half(seen: Observed, scheme: Scheme) -> str:
-    """The observer of least error on the half that it has not seen; of about equal ones, the widest."""
+    """The observer of least error, on the half that it has not seen or on all numbers, whichever is more: some choose
+    otherwise on all than on each half. Of about equal ones, the widest."""
+    whole = _whole(seen)
     halves = [_half(seen, h) for h in seen.histograms]
     if not all(h.histogram.total for h in halves):
-        halves = [_whole(seen)] * 2
+        halves = [whole] * 2
     errors, widths = {}, {}
     for name, observer in OBSERVERS.items():
         ranges = [observer(h, scheme) for h in halves]
         pairs = zip(ranges, reversed(halves), strict=True)
-        errors[name] = sum(_error(other, scheme, *r) * other.histogram.total for r, other in pairs)
+        apart = sum(_error(other, scheme, *r) * other.histogram.total for r, other in pairs)
+        errors[name] = max(apart, _error(whole, scheme, *observer(whole, scheme)) * whole.histogram.total)
         widths[name] = sum(high - low for low, high in ranges)
     least = min(errors.values())
     return max((n for n in errors if errors[n] <= least * (1 + CLOSE)), key=lambda n: widths[n])
@@ -240,9 +243,10 @@ def _divergence(counts: Array, start: int, stop: int) -> float:
     seen[0] += counts[:start].sum()
     seen[-1] += counts[stop:].sum()
     filled = inner > 0
-    group = np.arange(len(inner)) * LEVELS // max(len(inner), LEVELS)
-    mass, places = np.bincount(group, inner), np.bincount(group, filled)
-    coarse = np.where(filled, (mass / np.maximum(places, 1))[group], 0.0)
+    levels = min(len(inner), LEVELS)
+    starts = (np.arange(levels + 1) * len(inner) + levels - 1) // levels
+    mass, places = (np.add.reduceat(a, starts[:-1], dtype=np.float64) for a in (inner, filled))
+    coarse = np.repeat(mass / np.maximum(places, 1), np.diff(starts)) * filled
     p, q = seen / total, coarse / inner.sum()
     at = p > 0
     return float(np.sum(p[at] * np.log(p[at] / np.where(q[at] > 0, q[at], ABSENT / len(inner)))))
@@ -259,7 +263,8 @@ def _grid_error(sample: Sample, params: QuantParams) -> float:
     first, last = limits(params.dtype)
     places = sample.histogram.edges / scale
     nearest = np.clip(np.rint(places), first - zero, last - zero)
-    summed = nearest / 12 + (places - nearest) ** 3 / 3
+    apart = places - nearest
+    summed = nearest / 12 + apart * apart * apart / 3
     per_bin = np.diff(summed) / (sample.histogram.width / scale)
     return float(sample.counts @ np.maximum(per_bin, 0.0)) * scale**2 / max(sample.histogram.total, 1)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import zlib
 from collections.abc import Iterable, Mapping
 from functools import cached_property
 from io import BytesIO
@@ -25,6 +26,7 @@ from compiler.tensor import Array
 
 FORMAT = "cincel calibration 1"
 SPAN = (1980, 1, 1, 0, 0, 0)  # the date of a file in the archive: the earliest that its format has
+FIELDS = ("observer", "rows", "feeds", "digest", "notes", "graph")
 SUFFIXES = (".npz", ".json")
 STATISTICS = ("low", "high", "average", "feeds", "ranged", "count", "zeros", "left_out", "binned", "axis")
 
@@ -37,6 +39,7 @@ class Calibration:
     rows      how many rows were seen; feeds: in how many runs of the graph
     digest    of all arrays that were fed, in order: SHA-256, each feed chained to those before it
     notes     one sentence each on what is doubtful about the data
+    graph     the `fingerprint` of the graph, if it was asked for
     """
 
     def __init__(
@@ -47,7 +50,9 @@ class Calibration:
         feeds: int = 0,
         digest: str = "",
         notes: Iterable[str] = (),
+        graph: str = "",
     ) -> None:
+        self.graph = graph
         self.values = dict(values)
         self.observer = observer
         self.rows = rows
@@ -74,7 +79,8 @@ class Calibration:
         """An independent copy, perhaps with another observer."""
         copies = {id(seen): _retold(_told(seen)) for seen in self.values.values()}
         values = {name: copies[id(seen)] for name, seen in self.values.items()}
-        return Calibration(values, observer or self.observer, self.rows, self.feeds, self.digest, self.notes)
+        told = observer or self.observer, self.rows, self.feeds, self.digest, self.notes, self.graph
+        return Calibration(values, *told)
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write a `.npz` or `.json` file; UsageError for another suffix or a path that cannot be written."""
@@ -128,7 +134,7 @@ class Calibration:
         same = {name: first.setdefault(id(seen), name) for name, seen in self.values.items()}
         return {
             "format": FORMAT,
-            **{key: getattr(self, key) for key in ("observer", "rows", "feeds", "digest", "notes")},
+            **{key: getattr(self, key) for key in FIELDS},
             "values": {name: _told(seen) for name, seen in self.values.items() if same[name] == name},
             "same": {name: other for name, other in same.items() if other != name},
             "order": list(self.values),
@@ -139,6 +145,8 @@ def load_calibration(path: str | os.PathLike[str]) -> Calibration:
     """Read what `Calibration.save` wrote; UsageError if it is something else."""
     source = Path(path)
     _expect_suffix(source)
+    if source.exists() and not source.is_file():
+        raise UsageError(f"the calibration {str(source)!r} is no file")
     try:
         described = _read_npz(source) if source.suffix == ".npz" else json.loads(source.read_text("utf-8"))
         if described["format"] != FORMAT:
@@ -146,12 +154,27 @@ def load_calibration(path: str | os.PathLike[str]) -> Calibration:
         values = {name: _retold(told) for name, told in described["values"].items()}
         values.update((name, values[other]) for name, other in described["same"].items())
         values = {name: values[name] for name in described["order"]}
-        fields = {key: described[key] for key in ("observer", "rows", "feeds", "digest", "notes")}
+        fields = {key: described[key] for key in FIELDS}
     except OSError as e:
         raise UsageError(f"the calibration {str(source)!r} cannot be read: {e.strerror}") from None
-    except (BadZipFile, EOFError, IndexError, KeyError, TypeError, ValueError):
+    except (ArithmeticError, AttributeError, BadZipFile, EOFError, LookupError, RecursionError, TypeError, ValueError,
+            zlib.error):  # fmt: skip
         raise UsageError(f"{str(source)!r} is no calibration written by this version", hint="calibrate again") from None
     return Calibration(values, **fields)
+
+
+def is_calibration(path: str | os.PathLike[str]) -> bool:
+    """Whether a file is one of `Calibration.save`, by its suffix and by what it begins with."""
+    source = Path(path)
+    if source.suffix == ".json":
+        return True
+    if not source.is_file():  # a device or a pipe has no beginning to look at
+        return False
+    try:
+        with ZipFile(source) as archive:
+            return archive.namelist()[:1] == ["description.npy"]
+    except (OSError, BadZipFile):
+        return False
 
 
 def _expect_suffix(path: Path) -> None:

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 
 from compiler.calibrate.images import ImageRule
-from compiler.calibrate.names import value_names
+from compiler.calibrate.names import fingerprint, value_names
 from compiler.calibrate.observed import Observed
 from compiler.calibrate.observers import OBSERVERS, WITHOUT_HISTOGRAM
 from compiler.calibrate.record import Calibration
@@ -30,6 +30,7 @@ from compiler.ops.matmul import Dense, MatMul
 from compiler.ops.norm import BatchNorm
 from compiler.ops.shape import Reshape, Transpose
 from compiler.oracle import Session, input_types, open_session
+from compiler.simulate import simulated
 from compiler.subgraph import extract
 from compiler.tensor import Array
 
@@ -65,9 +66,10 @@ def calibrate(
     """
     if observer not in ("auto", *OBSERVERS):
         raise UsageError(f"there is no observer {observer!r}", hint=f"choose one of auto, {', '.join(OBSERVERS)}")
-    names = value_names(graph)
-    roots = {v: _root(v) for v in names if v.type.dtype.is_float and v.is_read}
     result = Calibration({}, observer) if start is None else start.copy(observer)
+    expect_graph(result, graph)
+    graph, names = _executed(graph)
+    roots = {v: _root(v) for v in names if v.type.dtype.is_float and v.is_read}
     axes = _channel_axes(graph) if channels else {}
     watched = _watched(result, {v: names[v] for v in roots if roots[v] is v}, axes, observer)
     result.values = {names[v]: watched[root] for v, root in roots.items() if root in watched}
@@ -86,10 +88,29 @@ def calibrate(
     return result
 
 
+def _executed(graph: Graph) -> tuple[Graph, dict[Value, str]]:
+    """What is run, and the names of its values. A graph that came with parameters is one of rounded numbers: what they
+    saturate at may be all that is left of a clip."""
+    names = value_names(graph)
+    if not any(v.type.quant for v in names):
+        return graph, names
+    found = simulated(graph)
+    return found.graph, {found.values[v]: name for v, name in names.items()}
+
+
 def ranges_of(calibration: Calibration, graph: Graph) -> dict[Value, tuple[float, float]]:
     """The range for int8 of each value of a calibrated graph that is a float and read."""
     chosen = {v: calibration.range(n) for v, n in value_names(graph).items() if n in calibration.values}
     return {v: (r.low, r.high) for v, r in chosen.items()}
+
+
+def expect_graph(calibration: Calibration, graph: Graph) -> None:
+    """UsageError if the calibration says that it is of a graph with another fingerprint."""
+    if calibration.graph and calibration.graph != fingerprint(graph):
+        raise UsageError(
+            "the saved calibration is of another graph",
+            hint="save it with the same model and options, and with --repair off: repairs change the graph",
+        )
 
 
 def _root(v: Value) -> Value:

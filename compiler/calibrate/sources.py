@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -20,11 +21,27 @@ SYNTHETIC = "synthetic"
 SYNTHETIC_RUNS = 16
 
 
+class Data(NamedTuple):
+    """A source of `Feeds`, and what else is asked of a calibration on it.
+
+    rows    how many at most; what comes at once, as the arrays of a file in a folder, is not parted
+    images  how pixels become numbers
+    start   a file of `Calibration.save` that is continued, as if its rows had come first
+    save    where the calibration is saved
+    """
+
+    source: object
+    rows: int | None = None
+    images: ImageRule | None = None
+    start: str | None = None
+    save: str | None = None
+
+
 class Feeds:
     """The inputs of each run, from a source; a context that holds its files open.
 
-    source   a path of an `.npz` or `.npy` file or of a folder of images or `.npy` files; arrays by the names of the
-             inputs, or the array of the only input; an iterable of such for a row or more each; "synthetic"
+    source   `Data`; a path of an `.npz` or `.npy` file or of a folder of images or `.npy` files; arrays by the names
+             of the inputs, or the array of the only input; an iterable of such for a row or more each; "synthetic"
     length   about how many runs there will be; None if unknown
     notes    sentences on what is doubtful about the data, complete after the last run
     rows     how many rows there were so far
@@ -35,12 +52,16 @@ class Feeds:
     def __init__(
         self, source: object, types: Mapping[str, TensorType], rule: ImageRule | None = None, seed: int = 0
     ) -> None:
+        data = source if isinstance(source, Data) else Data(source, images=rule)
+        if data.rows is not None and data.rows < 1:
+            raise UsageError(f"{data.rows} rows are too few to calibrate on", hint="100 or more are usual")
+        self._most = data.rows
         self._batcher = Batcher(types)
         self._stack = ExitStack()
         self.length: int | None = None
         self.notes: list[str] = []
         with ExitStack() as stack:
-            self._items = self._opened(source, types, rule, seed, stack)
+            self._items = self._opened(data.source, types, data.images, seed, stack)
             self._stack = stack.pop_all()
 
     def __enter__(self) -> Feeds:
@@ -56,6 +77,8 @@ class Feeds:
     def __iter__(self) -> Iterator[dict[str, Array]]:
         for item in self._items:
             yield from self._batcher.add(item)
+            if self._most is not None and self.rows >= self._most:
+                break
         yield from self._batcher.finish()
         self.notes += self._batcher.notes
 
@@ -98,6 +121,8 @@ def _from_path(
         return Folder(path, types, rule)
     if not path.exists():
         raise UsageError(f"the calibration data {str(path)!r} does not exist")
+    if not path.is_file():
+        raise UsageError(f"the calibration data {str(path)!r} is neither a file nor a folder")
     if path.suffix not in (".npz", ".npy"):
         raise UsageError(
             f"the calibration data {str(path)!r} is neither .npz nor .npy nor a folder",

@@ -9,6 +9,7 @@ from compiler.importers import (  # noqa: F401  # each registers its operators
     loss,
     normalization,
     pooling,
+    qoperator,
     recurrent,
     reduce,
     sequence,

@@ -12,10 +12,13 @@ from compiler.op import OnnxNode, Op
 from compiler.tensor import TensorType
 
 FOLD_LIMIT = 4096  # elements; operations on smaller constants are evaluated at once, larger ones by a pass
+MICROSOFT = "com.microsoft"  # the domain of ONNX Runtime's own operators
+KEPT = ("dequantize_linear",)  # says how a constant is stored; a pass evaluates small ones
 
 
 class LayerBuilder:
-    """Adds layers for one ONNX node, each with its provenance; operations on small constants are evaluated at once."""
+    """Adds layers for one ONNX node, each with its provenance; operations on small constants are evaluated at once, but
+    for dequantization, which says how they are stored."""
 
     __slots__ = ("graph", "origin")
 
@@ -40,7 +43,7 @@ class LayerBuilder:
         return self.graph.add(op, *inputs, origin=self.origin)
 
     def _fold(self, op: Op, inputs: Sequence[Value | None]) -> tuple[Value, ...] | None:
-        if not op.pure:
+        if not op.pure or op.name in KEPT:
             return None
         inferred = op.infer(*types_of(inputs))
         types = (inferred,) if isinstance(inferred, TensorType) else inferred
@@ -65,8 +68,9 @@ Importer = Callable[[OnnxNode, LayerBuilder], Value | Sequence[Value]]
 IMPORTERS: dict[str, Importer] = {}
 
 
-def importer(*op_types: str) -> Callable[[Importer], Importer]:
-    """Register a function that turns a node of one of these ONNX operators into layers.
+def importer(*op_types: str, domain: str = "") -> Callable[[Importer], Importer]:
+    """Register a function that turns a node of one of these ONNX operators into layers. Those of another domain than
+    the default one are known as `domain.op_type`.
 
     `node.inputs` are graph Values; the function returns one Value per declared output of the node (extra ones
     are ignored). It takes precedence over an operation class of the same ONNX name.
@@ -74,7 +78,7 @@ def importer(*op_types: str) -> Callable[[Importer], Importer]:
 
     def register(function: Importer) -> Importer:
         for op_type in op_types:
-            IMPORTERS[op_type] = function
+            IMPORTERS[f"{domain}.{op_type}" if domain else op_type] = function
         return function
 
     return register

@@ -9,7 +9,7 @@ import numpy as np
 from compiler.op import Emitter, OnnxNode, Op, expect, expect_opset, normalize_axis, op
 from compiler.ops.elementwise import Sample
 from compiler.ops.numeric import convert, integer_range, widen
-from compiler.tensor import DTYPES, F32, U8, Array, TensorType
+from compiler.tensor import DTYPES, F32, U8, Array, DType, TensorType
 
 
 class Quantization(Op):
@@ -48,6 +48,10 @@ class Quantization(Op):
         if not self.block_size:
             return parameter.reshape([-1 if i == self.axis else 1 for i in range(len(shape))])
         return np.repeat(parameter, self.block_size, self.axis).take(range(shape[self.axis]), self.axis)
+
+    def expect_stored(self, e: Emitter, dtype: DType) -> None:
+        """OnnxError if the opset lacks the element type that is stored."""
+        expect_opset(e, 21 if dtype.is_integer and dtype.bits in (4, 16) else 0, f"quantization to {dtype}")
 
     def axis_in_onnx(self, e: Emitter) -> int | None:
         """The `axis` attribute to write: a tensor of rank 1 with one scale has no axis 1, the default."""
@@ -112,6 +116,7 @@ class QuantizeLinear(Quantization):
     def to_onnx(self, e: Emitter, *inputs: str | None) -> Sequence[str]:
         dtype = DTYPES[self.dtype]
         explicit = len(inputs) < 3 and dtype is not U8
+        self.expect_stored(e, dtype)
         expect_opset(e, 21 if explicit else 0, f"quantization to {dtype} without a zero point")
         expect_opset(e, 23 if self.precision else 0, f"quantization in the precision {self.precision}")
         return e.node(
@@ -170,6 +175,9 @@ class DequantizeLinear(Quantization):
         return cls(axis=axis, block_size=block, dtype=dtype)
 
     def to_onnx(self, e: Emitter, *inputs: str | None) -> Sequence[str]:
+        stored = e.types[0]
+        assert stored is not None
+        self.expect_stored(e, stored.dtype)
         expect_opset(e, 23 if self.dtype else 0, f"dequantization to {self.dtype}")
         return e.node(
             "DequantizeLinear",

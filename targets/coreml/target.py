@@ -2,28 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from compiler import ops
 from compiler.errors import UsageError
 from compiler.graph import Graph, Node, Value
 from compiler.pass_base import PIPELINES, Step
 from compiler.rewrite import Unobserved
-from compiler.target import Target, refuse
-from compiler.tensor import BOOL, F16, TensorType
+from compiler.target import Target, expect_choice, expect_int8, refuse
+from compiler.tensor import BOOL, F16, Array, TensorType
+from passes._compress import expect_kind
+from passes._qdq import carries_scales, is_held, random_bytes
+from passes.absorb_qdq import AbsorbQdq
+from passes.annotate_weights import AnnotateWeights
 from passes.decompose import Decompose
 from passes.drop_empty import is_empty
+from passes.split_qlinear import SplitQlinear
 from targets.coreml import opset
 from targets.coreml.artifact import CoreMLArtifact, Port
+from targets.coreml.compressed import needed_ios, share
 from targets.coreml.dtypes import MAX_RANK
 from targets.coreml.image import ImageInput, parse_image
+from targets.coreml.int8 import remarks, scheme, settle
 from targets.coreml.lower import TABLE, Lowering
+from targets.coreml.lower.rounded import round_value
 from targets.coreml.mil import Program, identifier
 
-PRECISIONS = ("fp16", "fp32")
-TOLERANCE_DB = {"fp16": 45.0, "fp32": 60.0}
+if TYPE_CHECKING:
+    from compiler.calibrate.trial import Trial
+    from targets.calibrated import Calibrated
+
+PRECISIONS = ("fp16", "fp32", "int8")
+TOLERANCE_DB = {"fp16": 45.0, "fp32": 60.0, "int8": 20.0}
+WEIGHTS_DB = {"int8": 24.0, "int4": 6.0, "palette8": 24.0, "palette6": 16.0, "palette4": 6.0, "palette3": 3.0}
 DEFAULT_TARGET = "iOS17"
+SINCE_INT8 = 17  # the iOS version with quantize and dequantize
 OF_BYTES = (  # whose parts need whole numbers that fp16 does not hold
     ops.QuantizeLinear, ops.DequantizeLinear, ops.DynamicQuantizeLinear, ops.ConvInteger, ops.QLinearConv,
     ops.MatMulInteger, ops.QLinearMatMul,
@@ -34,41 +49,121 @@ class CoreMLTarget(Target):
     """A package for iOS and macOS, and for the Neural Engine in the first place.
 
     precision          fp16 (default) or fp32: the element type of every float tensor inside; inputs and outputs keep
-                       the model's types where Core ML has them (64-bit types become 32-bit ones)
+                       the model's types where Core ML has them (64-bit types become 32-bit ones). int8: fp16 with
+                       8-bit weights and operands where Core ML computes in 8 bits, the default for a quantized model,
+                       which keeps its scales
+    weights            stored as int8, int4, palette1 ... palette8, and expanded on the device
+    block_size         of int8 and int4 the elements with one scale, of palettes the channels with one table (0: all)
+    calibrate          data that shows what numbers occur, for int8: what `compiler.calibrate` takes; a quantized model
+                       needs none
+    observer           how ranges are chosen from it, for int8: auto (default), minmax, ...
+    repair             which passes may repair what int8 costs: auto (default), off, or their names
     deployment_target  iOS15 ... iOS26 (default iOS17)
     image              inputs that take images, as NAME[:scale=S,bias=R/G/B,color=RGB]
     """
 
     name = "ane"
     suffix = ".mlpackage"
-    accepts = frozenset(("precision", "deployment_target", "image"))
+    accepts = frozenset(
+        ("precision", "deployment_target", "image", "weights", "block_size", "calibrate", "observer", "repair")
+    )
 
     def __init__(
-        self, precision: str = "fp16", deployment_target: str = DEFAULT_TARGET, image: Sequence[str] = ()
+        self,
+        precision: str | None = None,
+        deployment_target: str = DEFAULT_TARGET,
+        image: Sequence[str] = (),
+        weights: str | None = None,
+        block_size: int | None = None,
+        calibrate: object = None,
+        observer: str | None = None,
+        repair: str | None = None,
     ) -> None:
-        if precision not in PRECISIONS:
-            raise UsageError(
-                f"there is no precision {precision!r} for ane", hint=f"choose one of {', '.join(PRECISIONS)}"
-            )
+        expect_choice("ane", "precision", precision or "fp16", PRECISIONS)
+        if precision != "int8" or observer or repair:
+            expect_int8(precision or "fp16", calibrate, observer=observer, repair=repair)
         if deployment_target not in opset.TARGETS:
             raise UsageError(
                 f"there is no deployment target {deployment_target!r}", hint=f"choose one of {', '.join(opset.TARGETS)}"
             )
-        self.precision = precision
+        self.precision = precision or "fp16"
+        self._is_open = precision is None and weights is None
+        self.keeps_scales = self.keeps_weights = False
         self.deployment_target = opset.target(deployment_target)
         self._target_name = deployment_target
         self._decompose = Decompose(keeps=self._keeps)
         self.images = dict(parse_image(text) for text in image)
+        self.weights = self._checked_weights(weights, block_size)
+        self.calibrated: Calibrated | None = None
+        if precision == "int8":
+            self._expect(SINCE_INT8, "--precision int8")
+        if calibrate is not None:
+            self.calibrated = _calibrated(calibrate, observer or "auto", repair or "auto")
+
+    @property
+    def element(self) -> str:
+        """The MIL type of floats inside."""
+        return "fp32" if self.precision == "fp32" else "fp16"
+
+    def _checked_weights(self, kind: str | None, block: int | None) -> AnnotateWeights | None:
+        """The pass that says how weights are stored. UsageError if the options do not fit together."""
+        if kind is None:
+            if block is not None:
+                raise UsageError("--block-size is for --weights")
+            return None
+        expect_kind(kind, block)
+        if self.precision == "int8":
+            raise UsageError("--precision int8 stores weights as int8", hint="leave --weights out")
+        asked = AnnotateWeights(kind=kind, block=block, halves=self.element == "fp16")
+        blocks = f" in blocks of {asked.size}" if asked.size else ""
+        self._expect(needed_ios(kind, asked.size), f"--weights {kind}{blocks}")
+        return asked
+
+    def _expect(self, ios: int, what: str) -> None:
+        if self.deployment_target.ios < ios:
+            raise UsageError(f"{what} needs --deployment-target iOS{ios}, not {self._target_name}")
 
     def pipeline(self) -> tuple[Step, ...]:
-        return (*PIPELINES["default"], self._decompose)
+        weights = () if self.weights is None else (self.weights,)
+        values = () if self.calibrated is None else self.calibrated.steps(scheme())
+        first = (SplitQlinear(),) if self.keeps_weights else ()
+        absorb = (AbsorbQdq(),) if self.keeps_scales else ()
+        return (*first, *PIPELINES["default"], self._decompose, *absorb, *weights, *values)
+
+    def settle(self, graph: Graph, absorbs: bool = True) -> bool:
+        """A quantized model keeps its scales and is int8 unless another precision is asked for, or Core ML has no
+        layers of that; then it keeps its integers as weights."""
+        quantized = absorbs and carries_scales(graph)
+        ios = self.deployment_target.ios
+        self.keeps_weights = quantized
+        self.keeps_scales = quantized and ios >= SINCE_INT8 and (self._is_open or self.precision == "int8")
+        if self.keeps_scales:
+            self.precision = "int8"
+        elif self.precision == "int8" and self.calibrated is None:
+            expect_int8(self.precision, None)
+        return self.keeps_weights
 
     @property
     def tolerance_db(self) -> float:
-        return TOLERANCE_DB[self.precision]
+        """Weights in fewer bits are another function; what is required tells a wrong package from a coarse one."""
+        required = TOLERANCE_DB[self.precision]
+        return required if self.weights is None else min(required, WEIGHTS_DB.get(self.weights.kind, 0.0))
+
+    def examples(self, graph: Graph) -> Mapping[str, Array] | None:
+        if self.calibrated is None:
+            return random_bytes(graph) if self.keeps_scales else None
+        return self.calibrated.example(graph)
+
+    def trial(self, graph: Graph) -> Trial | None:
+        return None if self.calibrated is None else self.calibrated.shown(graph)
+
+    def floats(self) -> Graph | None:
+        return None if self.calibrated is None else self.calibrated.floats()
 
     def _keeps(self, node: Node) -> bool:
-        return TABLE.accepts(node) or (self.precision == "fp16" and isinstance(node.op, OF_BYTES))
+        if self.keeps_scales and is_held(node):
+            return True
+        return TABLE.accepts(node) or (self.element == "fp16" and isinstance(node.op, OF_BYTES))
 
     def prepare(self, graph: Graph) -> Graph:
         """Check inputs, layers and outputs against what Core ML and the deployment target have. Raises LegalityError
@@ -89,21 +184,27 @@ class CoreMLTarget(Target):
         if all(map(is_empty, graph.outputs)):
             objections.append("the model -- needs an output that has elements")
         refuse("ane", objections, "docs/targets/ane.md lists what runs; --target onnx writes the rewritten model")
+        settle(graph, self.deployment_target.ios, given=self.keeps_scales)
         return graph
 
     def emit(self, graph: Graph, path: Path) -> CoreMLArtifact:
         program = Program(self._target_name)
         program.metadata.update(graph.metadata)
-        lowering = Lowering(program, self.precision, self.deployment_target.ios)
+        lowering = Lowering(program, self.element, self.deployment_target.ios)
         used: set[str] = set()
         inputs = [self._input(lowering, v, _port_name(v.name, used), self.images.get(v.name)) for v in graph.inputs]
+        for v in graph.inputs:
+            round_value(lowering, v)
         TABLE.lower(lowering, graph)
         outputs = [
             self._output(lowering, v, external, _port_name(external, used))
             for v, external in zip(graph.outputs, graph.output_names, strict=True)
         ]
         overflowed = program.save(path)
-        warnings = lowering.warnings + [
+        stored = [] if self.weights is None else [share(graph)]
+        notes = [] if self.calibrated is None else self.calibrated.notes
+        warnings = [*lowering.warnings, *stored, *remarks(graph), *notes]
+        warnings += [
             f"constant {name!r} holds finite numbers that fp16 cannot; they became infinite" for name in overflowed
         ]
         return CoreMLArtifact(path, inputs, outputs, warnings, lowering.tensors())
@@ -136,6 +237,12 @@ class CoreMLTarget(Target):
         var = p.cast(p[v], self._feature_dtype(v.type))
         p.program.output(var if var.shape else p.add("expand_dims", {"x": var, "axes": [0]}, var.dtype, (1,)), name)
         return Port(external, name, v.type)
+
+
+def _calibrated(source: object, observer: str, repair: str) -> Calibrated:
+    from targets.calibrated import Calibrated  # with all that reads data: for int8 only
+
+    return Calibrated(source, observer, repair)
 
 
 def _port_need(t: TensorType) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from math import prod
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -49,6 +49,7 @@ class TfLiteArtifact(Artifact):
         self.inputs = inputs
         self.outputs = outputs
         self.warnings = warnings
+        self.notes: list[str] = []
         self._model = model
         self._halves = halves
 
@@ -60,6 +61,12 @@ class TfLiteArtifact(Artifact):
     def transposes(self) -> tuple[int, int]:
         moved = [o.outputs[0] for o in self._model.operators if o.code == "TRANSPOSE"]
         return len(moved), sum(prod(t.shape) * NUMPY[t.dtype].itemsize for t in moved)
+
+    @property
+    def parameter_bytes(self) -> int:
+        """Bytes of the constants that operators read, each counted once."""
+        read = (t for o in self._model.operators for t in o.inputs if t is not None and t.constant is not None)
+        return sum({id(t): t.constant.nbytes for t in read if t.constant is not None}.values())
 
     def refine(self, good: Callable[[], bool]) -> bool:
         """Store more of the weights in 32 bits, as few as `good` asks for."""
@@ -76,22 +83,31 @@ class TfLiteArtifact(Artifact):
         return self._halves.wide > wide
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        given = checked_inputs(inputs, {port.name: port.type for port in self.inputs})
-        given |= {name: in_single_precision(name, a) for name, a in given.items() if a.dtype == np.float64}
-        try:
-            interpreter = open_interpreter(os.fspath(self.path), min(THREADS, os.cpu_count() or 1))
-            read, given_back = _tensors(interpreter)
-            for port in self.inputs:
-                tensor = read[port.name]
-                moved = given[port.name].transpose(port.order)
-                stored = moved if port.quant is None else quantized(moved, port.quant)
-                array = np.ascontiguousarray(stored, tensor["dtype"])
-                interpreter.set_tensor(tensor["index"], array.reshape(tensor["shape"]))
-            interpreter.invoke()
-            results = {name: interpreter.get_tensor(t["index"]) for name, t in given_back.items()}
-        except (RuntimeError, ValueError) as e:
-            raise EmitError(f"LiteRT does not run {self.path.name!r}: {' '.join(str(e).split())[:400]}") from e
-        return {port.name: _model_array(results[port.name], port) for port in self.outputs}
+        return next(self.run_rows([inputs]))
+
+    def run_rows(self, rows: Iterable[Mapping[str, Array]]) -> Iterator[dict[str, Array]]:
+        """The outputs for each of several inputs; the file is read once."""
+        opened = None
+        for row in rows:
+            given = checked_inputs(row, {port.name: port.type for port in self.inputs})
+            given |= {name: in_single_precision(name, a) for name, a in given.items() if a.dtype == np.float64}
+            try:
+                opened = opened or open_interpreter(os.fspath(self.path), min(THREADS, os.cpu_count() or 1))
+                results = self._invoked(opened, given)
+            except (RuntimeError, ValueError) as e:
+                raise EmitError(f"LiteRT does not run {self.path.name!r}: {' '.join(str(e).split())[:400]}") from e
+            yield {port.name: _model_array(results[port.name], port) for port in self.outputs}
+
+    def _invoked(self, interpreter: Any, given: Mapping[str, Array]) -> dict[str, Array]:  # Any: LiteRT has no types
+        read, given_back = _tensors(interpreter)
+        for port in self.inputs:
+            tensor = read[port.name]
+            moved = given[port.name].transpose(port.order)
+            stored = moved if port.quant is None else quantized(moved, port.quant)
+            array = np.ascontiguousarray(stored, tensor["dtype"])
+            interpreter.set_tensor(tensor["index"], array.reshape(tensor["shape"]))
+        interpreter.invoke()
+        return {name: interpreter.get_tensor(t["index"]) for name, t in given_back.items()}
 
 
 def _tensors(interpreter: Any) -> tuple[dict[str, Any], dict[str, Any]]:  # Any: LiteRT has no types

@@ -1,8 +1,9 @@
-"""Turning a model of floats, whose tensors know how they are to be stored, into one of 8-bit integers.
+"""Turning a model of floats, whose tensors know how they are to be stored, into one of integers.
 
-An operator is computed in int8 if the specification has a rule for it and all that it reads and gives has parameters.
-The others stay floats: islands between DEQUANTIZE and QUANTIZE. Where a rule wants two tensors to share their scale
-and they do not, a QUANTIZE copies one to the other's.
+An operator is computed in int8 if the specification has a rule for it and all that it reads and gives has parameters;
+in 16x8, with weights of 8 bits, if any of that has 16 bits and a kernel takes them. The others stay floats: islands
+between DEQUANTIZE and QUANTIZE. Where a rule wants two tensors to share their scale or width and they do not, a
+QUANTIZE copies one to the other's.
 """
 
 from __future__ import annotations
@@ -13,20 +14,26 @@ from typing import NamedTuple
 
 import numpy as np
 
-from compiler.quantize import asymmetric, limits
-from compiler.tensor import I8, I32, U8, Array, QuantParams
+from compiler.quantize import asymmetric, limits, symmetric
+from compiler.tensor import I8, I16, I32, U8, Array, DType, QuantParams
 from passes._int8_weights import bias_params, weight_params
+from passes._int16 import narrowed, widened
 from targets.tflite import opset
 from targets.tflite.int8_forms import reform
 from targets.tflite.int8_ranges import infer
 from targets.tflite.int8_rules import Rule, builtins
 from targets.tflite.lower.axes import same_axis
-from targets.tflite.model import NUMPY, Constant, Model, Operator, Tensor
+from targets.tflite.model import Constant, Model, Operator, Tensor
+from targets.tflite.weights import STORED, quantized_constant
 
 FLOAT = "FLOAT32"
-STORED = {I8: "INT8", U8: "UINT8", I32: "INT32"}
-SHOWN = 8  # islands that a warning names
+SUMS, ANY_SCALE = ("ADD", "SUB"), {"PotScaleInt16": False}  # else scales of int16 are powers of two
+NO_RANGE = "the range of {} is not known"
+CROSSINGS = ("QUANTIZE", "DEQUANTIZE")
 SATURATES = ("PADV2", "SELECT_V2")  # takes infinite constants: they become the least or the greatest integer
+
+
+ROOM = {("HARD_SWISH", I8): 128, **{(code, kind): n for code in SUMS for kind, n in ((I8, 1 << 19), (I16, 1 << 14))}}
 
 
 class Island(NamedTuple):
@@ -38,28 +45,30 @@ class Island(NamedTuple):
 
 class Int8Model:
     """The conversion of one model, in place. `islands` are the operators that stay floats; `io` is the element type of
-    inputs and outputs that stand for real numbers: int8, uint8 or float32."""
+    inputs and outputs that stand for real numbers: int8, uint8, int16 or float32; None: as they are inside."""
 
-    def __init__(self, model: Model, io: str) -> None:
+    def __init__(self, model: Model, io: str | None) -> None:
         self.model = model
         self.islands: list[Island] = []
         self._rules = builtins()
         self._done: list[Operator] = []
         self._forms: dict[tuple[int, QuantParams | None], Tensor] = {}  # of a tensor: integers by parameters, floats
+        self._runtimes: set[str] = set()  # the oldest that have the kernels
         self._kept: list[Tensor] = []  # so that no id is given twice
         reform(model)
         infer(model, self._rules)
         reasons = [self._obstacle(o) for o in model.operators]
         self._inputs(io)
         for operator, reason in zip(model.operators, reasons, strict=True):
-            if reason is None:
+            if operator.code in CROSSINGS and _is_annotated(operator):
+                self._cross(operator)
+            elif reason is None:
                 self._integer(operator)
             else:
                 self._float(operator, reason)
         self._outputs(io)
         model.operators = self._done
-        used = {(o.code, self._rules[o.code].runtime) for o in self._done if o.code in self._rules}
-        model.runtimes = [runtime for _, runtime in sorted(used, key=str) if runtime]
+        model.runtimes = sorted(self._runtimes)
 
     # -- deciding --------------------------------------------------------------------------------------------
 
@@ -68,7 +77,9 @@ class Int8Model:
         held = [t for t in (*o.inputs, *o.outputs) if t is not None and t.dtype == FLOAT]
         if not held:
             return ""
-        rule = self._rules.get(o.code)
+        if any(t.real for t in held):
+            return "the budget asks for floats here"
+        rule = self._kernel(o)
         if rule is None:
             return f"{o.code} has no int8 kernel"
         for index, t in enumerate(o.inputs):
@@ -76,23 +87,36 @@ class Int8Model:
             if reason:
                 return reason
         if any(t.dtype == FLOAT and t.quant is None for t in o.outputs):
-            return "the range of its result is not known"
-        return _out_of_scale(o)
+            return NO_RANGE.format("its result")
+        return _out_of_scale(o, rule.kind)
+
+    def _kernel(self, o: Operator) -> Rule | None:
+        """The rule of an operator, at the width of what it computes with."""
+        rule = self._rules.get(o.code)
+        if rule is None or rule.wide is None:
+            return rule
+        held = [t for t in (*o.inputs, *o.outputs) if t is not None and t.dtype == FLOAT and t.constant is None]
+        shared = self._shared_params(o, rule, [t for t in o.outputs if t.dtype == FLOAT])
+        wide = any(q is not None and q.dtype is I16 for q in ([shared] if shared else [t.quant for t in held]))
+        return rule.wide if wide else rule
 
     # -- operators -------------------------------------------------------------------------------------------
 
     def _integer(self, o: Operator) -> None:
-        rule = self._rules[o.code]
+        rule = self._kernel(o)
+        assert rule is not None
         results = [t for t in o.outputs if t.dtype == FLOAT]
         shared = self._shared_params(o, rule, results)
+        if shared is not None:
+            shared = _at(shared, rule.kind)
+        own = {id(t): rule.fixed or shared or _at(t.quant, rule.kind) for t in results}
         inputs = [self._operand(o, rule, i, t, shared) for i, t in enumerate(o.inputs)]
-        outputs = [self._result(t, rule.fixed or shared or t.quant) if t.dtype == FLOAT else t for t in o.outputs]
+        outputs = [self._result(t, own[id(t)]) if id(t) in own else t for t in o.outputs]
         self._add(o, inputs, outputs, rule)
         for t in results:
-            assert t.quant is not None
-            own = rule.fixed or shared or t.quant
-            if own != t.quant:
-                self._forms[id(t), t.quant] = self._requantized(self._forms[id(t), own], t.quant)
+            if own[id(t)] != t.quant:
+                assert t.quant is not None
+                self._forms[id(t), t.quant] = self._requantized(self._forms[id(t), own[id(t)]], t.quant)
 
     def _shared_params(self, o: Operator, rule: Rule, results: Sequence[Tensor]) -> QuantParams | None:
         """The parameters of all operands and results of an operator that does not rescale: the result's, or those of a
@@ -113,12 +137,12 @@ class Int8Model:
             return self._weight(o, rule, t)
         if index == rule.bias:
             x, w = _factor(o, rule), o.inputs[rule.weights or 0]
-            assert x.quant is not None and w is not None
-            return self._constant(t, bias_params(x.quant.scale[0], self._weight_params(o, rule, w)))
+            assert w is not None
+            params = bias_params(_at(x.quant, rule.kind).scale[0], self._weight_params(o, rule, w))
+            return self._constant(t, params._replace(dtype=rule.bias_kind))
         if t.constant is not None:
-            return self._constant(t, shared or _whole(t))
-        assert t.quant is not None
-        return self._stored(t, shared or t.quant)
+            return self._constant(t, shared or _whole(o, t, rule.kind))
+        return self._stored(t, shared or _at(t.quant, rule.kind))
 
     def _weight(self, o: Operator, rule: Rule, t: Tensor) -> Tensor:
         return self._constant(t, self._weight_params(o, rule, t), narrow=True)
@@ -129,12 +153,30 @@ class Int8Model:
         if given is not None and given.axis == rule.axis and len(given.scale) == t.shape[rule.axis]:
             return given
         x = _factor(o, rule)
-        assert t.constant is not None and x.quant is not None
+        assert t.constant is not None
         bias = o.inputs[rule.bias] if rule.bias is not None and rule.bias < len(o.inputs) else None
         data = _array(t.constant)
         axis = _axis(t.shape, data.shape, rule.axis)
-        held = None if bias is None or bias.constant is None else bias.constant.stored()
-        return weight_params(data, axis, x.quant.scale[0], held)._replace(axis=rule.axis)
+        narrow = rule.bias_kind is I32  # whose range the bias may leave
+        held = bias.constant.stored() if bias is not None and bias.constant is not None and narrow else None
+        return weight_params(data, axis, _at(x.quant, rule.kind).scale[0], held)._replace(axis=rule.axis)
+
+    def _cross(self, o: Operator) -> None:
+        """Integers at the border that stand for annotated floats, or floats that are copied to other parameters."""
+        (x,), (y,) = o.inputs, o.outputs
+        assert x is not None and x.quant is not None and y.quant is not None
+        if x.dtype == FLOAT:
+            stored = self._stored(x, x.quant if y.dtype != FLOAT else y.quant)
+        else:
+            stored = x if x.quant == y.quant else self._requantized(x, y.quant)
+        self._kept += [x, y]
+        if y.dtype == FLOAT:
+            self._forms[id(y), y.quant] = stored
+        elif stored.quant == y.quant and not any(t is stored for _, t in (*self.model.inputs, *self.model.outputs)):
+            stored.name = y.name
+            self.model.outputs[:] = [(name, stored if t is y else t) for name, t in self.model.outputs]
+        else:
+            self._convert("QUANTIZE", stored, y)
 
     def _float(self, o: Operator, reason: str) -> None:
         if reason:
@@ -182,27 +224,27 @@ class Int8Model:
         return made
 
     def _convert(self, code: str, source: Tensor, result: Tensor) -> None:
-        self._done.append(Operator(code, (source,), (result,), {}, opset.version(code, [source], [result], {})))
+        self._done.append(_quantize(source, result, code))
 
     def _constant(self, t: Tensor, params: QuantParams, narrow: bool = False) -> Tensor:
         found = self._forms.get((id(t), params))
         if found is None:
             assert t.constant is not None
-            data = _array(t.constant)
-            axis = None if params.axis is None else _axis(t.shape, data.shape, params.axis)
-            kind = NUMPY[STORED[params.dtype]]
             found = self._forms[id(t), params] = _integers(t.name, t.shape, params)
-            found.constant = t.constant._replace(dtype=kind, quant=params._replace(axis=axis), narrow=narrow)
+            found.constant = quantized_constant(t.constant, t.shape, params, narrow)
             self._kept.append(t)
         return found
 
     def _add(self, o: Operator, inputs: Sequence[Tensor | None], outputs: Sequence[Tensor], rule: Rule) -> None:
         version = max(opset.version(o.code, inputs, outputs, o.options), rule.version)
-        self._done.append(Operator(o.code, tuple(inputs), tuple(outputs), o.options, version))
+        options = {**o.options, **ANY_SCALE} if rule.kind is I16 and o.code in SUMS else o.options
+        self._done.append(Operator(o.code, tuple(inputs), tuple(outputs), options, version))
+        if rule.runtime:
+            self._runtimes.add(rule.runtime)
 
     # -- the border ------------------------------------------------------------------------------------------
 
-    def _inputs(self, io: str) -> None:
+    def _inputs(self, io: str | None) -> None:
         for i, (name, t) in enumerate(self.model.inputs):
             self._kept.append(t)
             if t.dtype != FLOAT:
@@ -214,7 +256,7 @@ class Int8Model:
                 port = self._border(t, io, inward=True)
             self.model.inputs[i] = name, port
 
-    def _outputs(self, io: str) -> None:
+    def _outputs(self, io: str | None) -> None:
         for i, (name, t) in enumerate(self.model.outputs):
             if t.dtype == FLOAT:
                 real = t.quant is None or io == "float32"
@@ -222,18 +264,45 @@ class Int8Model:
                 port.name = name
                 self.model.outputs[i] = name, port
 
-    def _border(self, t: Tensor, io: str, inward: bool) -> Tensor:
-        """The tensor of an input or output in integers; of uint8, a copy of the one in int8."""
+    def _border(self, t: Tensor, io: str | None, inward: bool) -> Tensor:
+        """The tensor of an input or output in integers; of another type than inside, a copy of that."""
         assert t.quant is not None
         if inward:
             inside = self._forms[id(t), t.quant] = _integers(t.name, t.shape, t.quant)
         else:
             inside = self._stored(t, t.quant)
-        if io == "int8":
-            return inside
-        port = _integers(t.name, t.shape, QuantParams(t.quant.scale, (t.quant.zero_point[0] + 128,), None, U8))
-        self._convert("QUANTIZE", *((port, inside) if inward else (inside, port)))
+        port = inside
+        for params in _border_params(t.quant, io):
+            if params != port.quant:
+                port = self._bordering(port, params, inward)
         return port
+
+    def _bordering(self, t: Tensor, params: QuantParams, inward: bool) -> Tensor:
+        """The same numbers in other integers, one step further outside."""
+        outer = _integers(t.name, t.shape, params)
+        if inward:
+            self._done.insert(0, _quantize(outer, t))
+        else:
+            self._done.append(_quantize(t, outer))
+        return outer
+
+
+def _border_params(params: QuantParams, io: str | None) -> list[QuantParams]:
+    """Those of the steps from inside to a port; of 16 bits, no kernel makes uint8."""
+    if io is None:
+        return []
+    first = _at(params, I16 if io == "int16" else I8)
+    return [first] if io != "uint8" else [first, QuantParams(first.scale, (first.zero_point[0] + 128,), None, U8)]
+
+
+def _quantize(source: Tensor, result: Tensor, code: str = "QUANTIZE") -> Operator:
+    return Operator(code, (source,), (result,), {}, opset.version(code, [source], [result], {}))
+
+
+def _at(params: QuantParams | None, kind: DType) -> QuantParams:
+    """The parameters of a value in integers of this width."""
+    assert params is not None
+    return widened(params) if kind is I16 else narrowed(params)
 
 
 def _factor(o: Operator, rule: Rule) -> Tensor:
@@ -248,35 +317,50 @@ def _unfit(o: Operator, rule: Rule, index: int, t: Tensor) -> str | None:
     if t.constant is None:
         if index in (rule.weights, rule.bias):
             return f"the {'weights' if index == rule.weights else 'bias'} of {o.code} are computed"
-        return None if t.quant is not None else "the range of an operand is not known"
+        return None if t.quant is not None else NO_RANGE.format("an operand")
     if o.code in SATURATES or index == rule.bias:
         return None
     return None if np.isfinite(t.constant.array).all() else "a constant is infinite"
 
 
-def _whole(t: Tensor) -> QuantParams:
-    """Parameters of a constant that is no weight, for all of its elements."""
+def _whole(o: Operator, t: Tensor, kind: DType) -> QuantParams:
+    """Parameters of a constant that is no weight, for all of its elements; zeros take the scale of what is computed."""
     assert t.quant is not None and t.constant is not None
+    computed = [x.quant for x in o.inputs if x is not None and x.dtype == FLOAT and x.constant is None]
+    if computed and _is_zero(t):
+        return _at(computed[0], kind)._replace(zero_point=(0,))
+    if kind is I16:
+        peak = np.abs(t.constant.array).max(initial=0.0)
+        return symmetric([peak], None, I16) if peak else widened(t.quant)
     if t.quant.axis is None:
-        return t.quant
+        return narrowed(t.quant)
     return asymmetric(float(t.constant.array.min()), float(t.constant.array.max()))
 
 
-def _out_of_scale(o: Operator) -> str | None:
+def _is_zero(t: Tensor) -> bool:
+    return t.constant is not None and not t.constant.array.any()
+
+
+def _out_of_scale(o: Operator, kind: DType) -> str | None:
     """Why a kernel would end the run, or the process: roots take no negative numbers, and some multipliers have to be
     below 1 (kernels/elementwise.cc, comparisons.cc, add.cc, sub.cc and activations.cc of LiteRT)."""
-    given = [t.quant for t in o.inputs if t is not None and t.dtype == FLOAT and t.quant is not None]
-    if o.code in ("SQRT", "RSQRT") and given[0].zero_point[0] != limits(I8)[0]:
+    real = [t for t in o.inputs if t is not None and t.dtype == FLOAT and not _is_zero(t)]
+    known = [t.quant for t in real if t.quant is not None]
+    if o.code in ("SQRT", "RSQRT") and known[0].zero_point[0] != limits(I8)[0] and kind is I8:
         return f"{o.code} takes no integers that stand for negative numbers"
-    steps = [q.scale[0] for q in given]
-    if o.code in opset.COMPARISONS and max(steps) >= 1:
+    steps = [(_at(q, kind) if q.axis is None else q).scale[0] for q in known]
+    if o.code in opset.COMPARISONS and max(steps, default=0) >= 1:
         return f"{o.code} compares integers whose step is below 1"
-    if o.code not in ("ADD", "SUB", "HARD_SWISH"):
+    if o.code not in (*SUMS, "HARD_SWISH"):
         return None
-    result = o.outputs[0].quant
-    assert result is not None
-    limit = result.scale[0] * (128 if o.code == "HARD_SWISH" else 1 << 19)
-    return None if max(steps) < limit else f"the step of the result of {o.code} is far below that of an operand"
+    limit = _at(o.outputs[0].quant, kind).scale[0] * ROOM.get((o.code, kind), 128)
+    return None if max(steps, default=0) < limit else f"the step of the result of {o.code} is far below that of an operand"
+
+
+def _is_annotated(o: Operator) -> bool:
+    """Whether what an operator reads, which is no constant, and what it gives have parameters."""
+    x, y = o.inputs[0], o.outputs[0]
+    return x is not None and x.constant is None and x.quant is not None and y.quant is not None
 
 
 def _integers(name: str, shape: tuple[int, ...], params: QuantParams) -> Tensor:
@@ -293,21 +377,6 @@ def _axis(shape: Sequence[int], other: Sequence[int], axis: int) -> int:
     found = same_axis(shape, other, axis)
     assert found is not None, f"axis {axis} of {list(shape)} is no axis of {list(other)}"
     return found
-
-
-def listed(islands: Sequence[Island]) -> list[str]:
-    """One line for each operator that stays in floats."""
-    return [f"{i.operator.code} {i.operator.outputs[0].name!r}: {i.reason}" for i in islands]
-
-
-def account(islands: Sequence[Island]) -> list[str]:
-    """A warning about the operators that stay floats, if there are any."""
-    if not islands:
-        return []
-    shown = listed(islands)
-    more = "" if len(shown) <= SHOWN else f"; and {len(shown) - SHOWN} more"
-    count = f"{len(islands)} operators stay in float32, between DEQUANTIZE and QUANTIZE"
-    return [f"NOT FULL INTEGER: {count}; {'; '.join(shown[:SHOWN])}{more}"]
 
 
 def ports_of(model: Model) -> Mapping[str, QuantParams]:

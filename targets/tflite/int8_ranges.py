@@ -9,9 +9,10 @@ from math import exp, inf, log
 
 import numpy as np
 
-from compiler.quantize import asymmetric, represented
-from compiler.tensor import I8, QuantParams
+from compiler.quantize import asymmetric, represented, symmetric
+from compiler.tensor import I8, I16, QuantParams
 from targets.tflite import opset
+from targets.tflite.int8_forms import is_wide
 from targets.tflite.int8_rules import Rule
 from targets.tflite.model import Model, Operator, Tensor
 
@@ -35,13 +36,13 @@ def infer(model: Model, rules: Mapping[str, Rule]) -> None:
     for o in model.operators:
         rule = rules.get(o.code)
         for t in o.outputs:
-            if t.dtype == FLOAT and t.quant is None:
-                t.quant = _moved(o, rule) or (rule.fixed if rule else None) or _bounded(o, spans)
+            if t.dtype == FLOAT and t.quant is None and not t.real:
+                t.quant = _moved(o, rule) or _fixed(o, rule) or _bounded(o, spans)
     for o in reversed(model.operators):
         rule = rules.get(o.code)
         if rule is not None and rule.same and o.outputs[0].dtype == FLOAT:
             for t in o.inputs:
-                if t is not None and t.dtype == FLOAT and t.quant is None and t.constant is None:
+                if t is not None and t.dtype == FLOAT and t.quant is None and t.constant is None and not t.real:
                     t.quant = o.outputs[0].quant
 
 
@@ -61,10 +62,21 @@ def _moved(o: Operator, rule: Rule | None) -> QuantParams | None:
     return sources[0].quant if len(sources) == 1 else None
 
 
+def _is_wide(o: Operator) -> bool:
+    """Whether an operator reads 16-bit integers."""
+    return any(is_wide(t) for t in o.inputs)
+
+
+def _fixed(o: Operator, rule: Rule | None) -> QuantParams | None:
+    if rule is not None and rule.wide is not None and _is_wide(o):
+        return rule.wide.fixed
+    return None if rule is None else rule.fixed
+
+
 def _bounded(o: Operator, spans: dict[int, Bounds]) -> QuantParams | None:
     """Parameters by interval arithmetic: a function of one operand, or a sum or product with a constant; its bounds go
     into `spans`."""
-    operands = [t for t in o.inputs if t is not None]
+    operands = [t for t in o.inputs if t is not None and t.dtype == FLOAT]
     known = [s for s in (_span(t, spans) for t in operands) if s is not None]
     constants = sum(t.constant is not None for t in operands)
     if len(known) != len(operands) or len(operands) - constants != 1 or len(operands) > 2:
@@ -75,7 +87,7 @@ def _bounded(o: Operator, spans: dict[int, Bounds]) -> QuantParams | None:
     clamp = CLAMPS.get(o.options.get(opset.ACTIVATION, 0)) or CLAMPS.get(o.code) or (-inf, inf)
     low, high = (min(max(end, clamp[0]), clamp[1]) for end in found)
     spans[id(o.outputs[0])] = low, high
-    return asymmetric(low, high)
+    return symmetric([max(-low, high)], None, I16) if _is_wide(o) else asymmetric(low, high)
 
 
 def _span(t: Tensor, spans: Mapping[int, Bounds]) -> Bounds | None:
@@ -101,7 +113,7 @@ def _interval(code: str, spans: list[Bounds]) -> Bounds | None:
 
 def _of_function(code: str, a: float, b: float) -> Bounds | None:
     """Where a function of one operand from a to b lies."""
-    if code in CLAMPS:
+    if code in CLAMPS or code == "MEAN":
         return a, b
     if code == "EXP" and b < LARGEST_EXPONENT:
         return exp(a), exp(b)

@@ -9,7 +9,7 @@ import numpy as np
 
 from compiler.filemap import release
 from compiler.quantize import part_of, quantized
-from compiler.tensor import Array, QuantParams
+from compiler.tensor import I4, Array, QuantParams
 from targets.tflite import opset
 
 Options = dict[str, Any]  # fields of a builtin options table, as the schema names them
@@ -30,6 +30,7 @@ NUMPY: dict[str, np.dtype[Any]] = {
     "BOOL": np.dtype(np.bool_),
 }
 TYPES = {dtype: name for name, dtype in NUMPY.items()}
+NUMPY["INT4"] = np.dtype(np.int8)  # in pairs, where they are stored
 
 
 class Constant(NamedTuple):
@@ -44,7 +45,11 @@ class Constant(NamedTuple):
 
     @property
     def nbytes(self) -> int:
-        return self.array.size * self.dtype.itemsize
+        return -(-self.array.size // 2) if self._in_pairs else self.array.size * self.dtype.itemsize
+
+    @property
+    def _in_pairs(self) -> bool:
+        return self.quant is not None and self.quant.dtype is I4
 
     @property
     def place(self) -> Hashable:
@@ -62,7 +67,8 @@ class Constant(NamedTuple):
         """The elements as they are written; a copy only where they differ from the array."""
         array = self.array if self.perm is None else self.array.transpose(self.perm)
         if self.quant is not None:
-            return np.ascontiguousarray(quantized(array, self.quant, self.narrow))
+            integers = quantized(array, self.quant, self.narrow)
+            return _pairs(integers) if self._in_pairs else np.ascontiguousarray(integers)
         with np.errstate(over="ignore", under="ignore"):
             return np.ascontiguousarray(array, self.dtype)
 
@@ -70,7 +76,7 @@ class Constant(NamedTuple):
         """`stored` in pieces along its first axis, of which only one need be in memory; the pages of a mapped file
         are given back behind them."""
         array = self.array if self.perm is None else self.array.transpose(self.perm)
-        if array.size <= PIECE or not array.ndim:
+        if array.size <= PIECE or not array.ndim or self._in_pairs:
             yield self.stored()
         else:
             rows = max(1, PIECE * len(array) // array.size)
@@ -83,13 +89,22 @@ class Constant(NamedTuple):
             release(self.array)
 
 
+def _pairs(integers: Array) -> Array:
+    """Integers of 4 bits two to a byte, the first in the lower half."""
+    flat = integers.astype(np.uint8).reshape(-1) & 15
+    if flat.size % 2:
+        flat = np.append(flat, np.uint8(0))
+    return flat[::2] | flat[1::2] << 4
+
+
 class Tensor:
     """A tensor of the model; `constant` holds the data of a constant, `variable` marks the state of a layer.
 
     quant  of integers that stand for real numbers; of floats, the parameters to store them with, where that is known
+    real   floats that are not to be stored as integers, whatever could be known of them
     """
 
-    __slots__ = ("constant", "dtype", "name", "quant", "shape", "variable")
+    __slots__ = ("constant", "dtype", "name", "quant", "real", "shape", "variable")
 
     def __init__(self, name: str, dtype: str, shape: tuple[int, ...], constant: Constant | None = None) -> None:
         self.name = name
@@ -98,6 +113,7 @@ class Tensor:
         self.constant = constant
         self.variable = False
         self.quant: QuantParams | None = None
+        self.real = False
 
     def __repr__(self) -> str:
         return f"{self.name}:{self.dtype}{list(self.shape)}"

@@ -65,7 +65,7 @@ _RUNTIME = {
     ("ADD", 4): "2.6.0", ("ATAN2", 1): "2.10.0", ("ARG_MAX", 1): "1.15.0", ("BATCH_MATMUL", 1): "2.3.0",
     ("BROADCAST_TO", 2): "2.5.0", ("CAST", 2): "2.7.0", ("CAST", 3): "2.8.0", ("CAST", 4): "2.9.0",
     ("CAST", 5): "2.12.0", ("CONV_2D", 6): "2.9.0", ("CONV_3D", 1): "2.6.0", ("CUMSUM", 1): "2.4.0",
-    ("DIV", 2): "2.3.0", ("FULLY_CONNECTED", 5): "2.0.0", ("FULLY_CONNECTED", 6): "2.1.0",
+    ("DEQUANTIZE", 5): "2.7.0", ("DIV", 2): "2.3.0", ("FULLY_CONNECTED", 5): "2.0.0", ("FULLY_CONNECTED", 6): "2.1.0",
     ("FULLY_CONNECTED", 12): "2.17.0", ("GATHER", 5): "2.5.0",
     ("GATHER_ND", 5): "2.13.0", ("GELU", 1): "2.9.0", ("MAXIMUM", 3): "2.3.0", ("MINIMUM", 3): "2.3.0",
     ("MUL", 5): "2.6.0", ("PAD", 4): "2.6.0", ("PADV2", 4): "2.6.0", ("RELU_0_TO_1", 1): "2.10.0",
@@ -127,7 +127,12 @@ def _fully_connected(given: Sequence[Tensor], outputs: Sequence[Tensor], options
 
 
 def _dequantize(given: Sequence[Tensor], outputs: Sequence[Tensor], options: Mapping[str, Any]) -> int:
-    return 3 if given[0].dtype == "FLOAT16" else 2
+    per_axis = given[0].quant is not None and given[0].quant.axis is not None
+    return 5 if per_axis else 3 if given[0].dtype in ("FLOAT16", "INT16") else 2
+
+
+def _quantize(given: Sequence[Tensor], outputs: Sequence[Tensor], options: Mapping[str, Any]) -> int:
+    return 2 if outputs[0].dtype == "INT16" else 1
 
 
 def _transpose(given: Sequence[Tensor], outputs: Sequence[Tensor], options: Mapping[str, Any]) -> int:
@@ -169,6 +174,7 @@ _SPECIAL: dict[str, Any] = {
     "DEQUANTIZE": _dequantize,
     "FULLY_CONNECTED": _fully_connected,
     "GATHER": _gather,
+    "QUANTIZE": _quantize,
     "RESIZE_BILINEAR": _resize_bilinear,
     "RESIZE_NEAREST_NEIGHBOR": _resize_nearest,
     "TRANSPOSE": _transpose,

@@ -33,6 +33,7 @@ SIGNATURE = "serving_default"
 IDENTIFIER = b"TFL3"
 SCHEMA_VERSION = 3
 VERSION_KEY = "min_runtime_version"
+NAME = 32  # characters at the end of a name that tensors inside keep: exporters make names of hundreds
 
 
 def write(model: Model, path: Path) -> None:
@@ -147,7 +148,8 @@ class _Tables:
     def _subgraph(self, codes: list[tuple[str, int]]) -> int:
         fb, s = self._fb, self._schema
         numbers = {code: i for i, code in enumerate(codes)}
-        names = _unique_names(self._listed)
+        ports = {id(t) for _, t in (*self._model.inputs, *self._model.outputs)}
+        names = _unique_names([t.name if id(t) in ports else t.name[-NAME:] for t in self._listed])
         tensors = [self._tensor(t, name) for t, name in zip(self._listed, names, strict=True)]
         operators = [self._operator(o, numbers[o.code, o.version]) for o in self._model.operators]
         tensor_list, operator_list = self._offsets(tensors), self._offsets(operators)
@@ -280,16 +282,16 @@ class _Raw:
         yield np.frombuffer(self._data, np.uint8)
 
 
-def _unique_names(tensors: Sequence[Tensor]) -> list[str]:
-    """The names of the tensors, numbered where several would share one."""
+def _unique_names(wanted: Sequence[str]) -> list[str]:
+    """The names, numbered where several tensors would share one."""
     used: set[str] = set()
     counts: dict[str, int] = {}
     names = []
-    for t in tensors:
-        name = t.name
+    for base in wanted:
+        name = base
         while name in used:
-            counts[t.name] = counts.get(t.name, 0) + 1
-            name = f"{t.name}_{counts[t.name]}"
+            counts[base] = counts.get(base, 0) + 1
+            name = f"{base}_{counts[base]}"
         used.add(name)
         names.append(name)
     return names

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from compiler.evaluate import evaluate
 from compiler.graph import Graph, Value
@@ -16,8 +17,9 @@ from compiler.ops.pool import MaxPool
 from compiler.ops.shape import Reshape
 from compiler.ops.softmax import Softmax
 from compiler.quantize import asymmetric, represented
-from compiler.tensor import I8, I32, QuantParams
+from compiler.tensor import F32, I8, I32, QuantParams, TensorType
 from passes._int8_scheme import Ranges
+from passes._int8_weights import kept_params
 from passes.annotate_int8 import AnnotateInt8
 from targets.tflite.int8_rules import scheme
 from tests.passes.composed import Net, Record, Term, inputs_of, run
@@ -203,3 +205,59 @@ def test_the_pass_can_be_refused() -> None:
     graph = net.returns(net(Relu(), net.input(2, 3)))
     assert AnnotateInt8(scheme=scheme(), calibrate=seen).run(graph, Refusing()) == 0
     assert graph.inputs[0].type.quant is None
+
+
+def test_given_scales_are_kept_and_the_others_follow() -> None:
+    net = Net()
+    x = net.input(1, 3, 8, 8)
+    given = QuantParams((0.25,), (5,), None, I8)
+    x.value.type = x.value.type._replace(quant=given)
+    pooled = net(MaxPool(kernel=(2, 2), strides=(2, 2), pads=(0, 0, 0, 0), dilations=(1, 1)), x)
+    annotated(net.returns(net(Relu(), conv(pooled, 4))))
+    assert quant(x) == quant(pooled) == given
+
+
+def test_given_scales_need_no_calibration() -> None:
+    net = Net()
+    x = net.input(1, 3, 8, 8)
+    given = QuantParams((0.25,), (5,), None, I8)
+    x.value.type = x.value.type._replace(quant=given)
+    y = conv(x, 4)
+    assert AnnotateInt8(scheme=scheme()).run(net.returns(y), Record()) == 1
+    assert quant(x) == given and y.value.type.quant is None
+    (node,) = net.graph.of(Conv)
+    bias = node.inputs[2]
+    assert bias is not None and bias.type.quant is not None and bias.type.quant.dtype is I32
+
+
+@pytest.mark.parametrize(
+    ("stored", "zero", "scales"),
+    [
+        ([[-127, 3], [5, 127]], 0, (0.5, 0.5)),
+        ([[-128, 3], [5, 127]], -1, (0.5, 0.5 * 128 / 127)),
+        ([[-128, 100], [5, 6]], 50, (0.5 * 178 / 127, 0.5)),
+        ([[-128, 127], [5, 6]], 0, (0.5 * 128 / 127, 0.5)),
+        ([[-128, *range(100)], [*range(101)]], 0, (0.5, 0.5)),
+    ],
+)
+def test_weights_keep_the_scales_that_are_legal(stored: list[list[int]], zero: int, scales: tuple[float, ...]) -> None:
+    """A channel of more than 127 steps gets longer ones, unless it loses less to saturate its only large number."""
+    data = (np.array(stored, np.float32) - zero) * np.float32(0.5)
+    found = kept_params(data, QuantParams((0.5,), (zero,), None, I8), 0)
+    assert found is not None and found.axis == 0 and found.zero_point == (0, 0)
+    np.testing.assert_allclose(found.scale, scales, rtol=1e-6)
+    assert kept_params(data, QuantParams((0.5,) * data.shape[1], (0,) * data.shape[1], 1, I8), 0) is None
+
+
+def test_the_states_of_a_recurrent_layer_have_one_scale_at_all_steps() -> None:
+    """Those of the first steps are small beside the last; parts of other layers keep finer scales that others read."""
+    for origin in ({"layer"}, set()):
+        graph = Graph()
+        x = graph.add_input(TensorType(F32, (3, 4)), "x0")
+        states = [x]
+        for _ in range(3):
+            states += graph.add(Add(), states[-1], states[-1], origin=frozenset(origin))
+        graph.set_outputs(graph.add(Concat(axis=0), *states[1:], origin=frozenset(origin)), ["y0"])
+        scales = [v.type.quant.scale for v in annotated(graph).outputs + states if v.type.quant is not None]
+        assert len(scales) == 5 and (scales[0] == scales[2] == scales[3] == scales[4]) == bool(origin)
+        assert scales[1] < scales[0]

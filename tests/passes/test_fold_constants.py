@@ -114,10 +114,17 @@ def test_a_cast_does_not_double_a_large_matrix() -> None:
     stays(FoldConstants(), net.returns(net(MatMul(), net.input(1, 800), w)))
 
 
-def test_dequantization_stays() -> None:
+def test_the_dequantization_of_a_large_constant_stays() -> None:
+    net = Net()
+    w = net(DequantizeLinear(), np.ones(5000, np.int8), np.array(0.5, np.float32))
+    stays(FoldConstants(), net.returns(net.input(5000) * w))
+
+
+def test_a_small_dequantization_is_evaluated() -> None:
     net = Net()
     w = net(DequantizeLinear(), np.array([1, 2], np.int8), np.array(0.5, np.float32))
-    stays(FoldConstants(), net.returns(net.input(2) * w))
+    run(FoldConstants(), net.returns(net.input(2) * w))
+    assert [v.data.tolist() for v in net.graph.constants if v.data is not None] == [[0.5, 1.0]]
 
 
 def test_provenance_is_united() -> None:

@@ -108,8 +108,7 @@ def _exposed(program: Program, var: Var) -> Var:
     return program.op("cast", {"x": var, "dtype": "int32"}, [("int32", var.shape)])[0]
 
 
-def reload(path: Path) -> str:
-    """The package as coremltools reads it, every operation's type inferred anew; its text."""
+def _read(path: Path) -> Any:  # Any: coremltools' program, whose types are not known here
     coremltools()
     from coremltools.converters.mil.frontend.milproto.load import load
     from coremltools.models.utils import load_spec
@@ -118,8 +117,18 @@ def reload(path: Path) -> str:
         warnings.simplefilter("ignore")
         spec = load_spec(str(path))
         weights = path / "Data" / "com.apple.CoreML" / "weights"
-        program = load(spec, spec.specificationVersion, str(weights))
-    return str(program)
+        return load(spec, spec.specificationVersion, str(weights))
+
+
+def reload(path: Path) -> str:
+    """The package as coremltools reads it, every operation's type inferred anew; its text."""
+    return str(_read(path))
+
+
+def expansions(path: Path) -> list[Array]:
+    """What coremltools expands the compressed weights of a package to, in the order of the program."""
+    operations = _read(path).functions["main"].operations
+    return [np.asarray(op.materialized_val_inference()) for op in operations if op.op_type.startswith("constexpr_")]
 
 
 def evaluator_of(path: Path, program: Program) -> Evaluator:

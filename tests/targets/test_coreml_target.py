@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -48,7 +49,7 @@ class TestOptions:
     @pytest.mark.parametrize(
         "options", [{"precision": "fp8"}, {"deployment_target": "iOS14"}, {"image": ["x:color=CMYK"]}]
     )
-    def test_unknown_values_are_usage_errors(self, options: dict[str, str]) -> None:
+    def test_unknown_values_are_usage_errors(self, options: dict[str, Any]) -> None:
         with pytest.raises(UsageError):
             CoreMLTarget(**options)
 

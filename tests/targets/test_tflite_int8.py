@@ -10,13 +10,17 @@ import pytest
 from compiler.api import Compiled, compile_model
 from compiler.compare import Comparison
 from compiler.errors import LegalityError, UsageError
+from compiler.graph import Graph
+from compiler.ops.elementwise import Abs
 from compiler.oracle import open_session
+from compiler.pass_manager import PassManager
 from compiler.quantize import represented
 from compiler.tensor import Array
 from targets.tflite.artifact import TfLiteArtifact
 from targets.tflite.check import check
 from targets.tflite.reader import File, Tensor, read
 from targets.tflite.target import TfLiteTarget
+from tests.passes.composed import Net
 from tests.real_models import RealModel, real_model
 
 FLOATS = ("FLOAT32", "FLOAT16", "FLOAT64")
@@ -150,16 +154,40 @@ def test_the_file_is_compared_on_the_calibration_data(tmp_path: Path) -> None:
 
 
 def test_what_has_no_kernel_stays_float_with_a_warning_or_is_refused(tmp_path: Path) -> None:
-    model = real_model("fault_mlp_ai4i")
-    rows = rows_of(model)[0]
-    target = TfLiteTarget("int8", calibrate=rows, observer="minmax")
-    result = compile_model(model.path, target, tmp_path / "m.tflite", inputs=model.bind, verify="off")
-    (warning,) = [w for w in result.artifact.warnings if "NOT FULL INTEGER" in w]
+    rows = [
+        {n: np.random.default_rng(i).uniform(0.5, 2, (1, 6)).astype(np.float32) for n in ("x0", "x1")} for i in range(8)
+    ]
+
+    def written(strict: bool) -> TfLiteArtifact:
+        net = Net()
+        graph = net.returns((net.input(1, 6) * 2.0) / net.input(1, 6))
+        target = TfLiteTarget("int8", calibrate=rows, observer="minmax", repair="off")
+        target.strict = strict
+        rewritten, _ = PassManager(target.pipeline()).run(graph)
+        return target.emit(target.prepare(rewritten), tmp_path / f"{strict}.tflite")
+
+    artifact = written(strict=False)
+    (warning,) = [w for w in artifact.warnings if "NOT FULL INTEGER" in w]
     assert "DIV" in warning and "no int8 kernel" in warning
-    assert operators(result)["DIV"] == 1
+    assert artifact.operators["DIV"] == 1
+    np.testing.assert_allclose(artifact.run(rows[0])["y0"], 2 * rows[0]["x0"] / rows[0]["x1"], atol=0.1)
     with pytest.raises(LegalityError, match="DIV has no int8 kernel"):
-        compile_model(model.path, target, tmp_path / "s.tflite", inputs=model.bind, strict=True, verify="off")
-    assert not (tmp_path / "s.tflite").exists()
+        written(strict=True)
+    assert not (tmp_path / "True.tflite").exists()
+
+
+def test_a_division_by_what_is_positive_has_no_float(tmp_path: Path) -> None:
+    rows = [{"x0": np.random.default_rng(i).normal(size=(1, 64)).astype(np.float32)} for i in range(8)]
+    net = Net()
+    x = net.input(1, 64)
+    graph = net.returns(x / (net(Abs(), x) + 1.0))
+    target = TfLiteTarget("int8", calibrate=rows, observer="minmax", repair="off")
+    target.strict = True
+    rewritten, _ = PassManager(target.pipeline()).run(graph)
+    artifact = target.emit(target.prepare(rewritten), tmp_path / "m.tflite")
+    assert not {"DIV", "DEQUANTIZE"} & set(artifact.operators)
+    expected = np.concatenate([r["x0"] / (1 + np.abs(r["x0"])) for r in rows])
+    assert snr_db(expected, np.concatenate([artifact.run(r)["y0"] for r in rows])) > 30
 
 
 @pytest.mark.parametrize(
@@ -173,7 +201,7 @@ def test_what_has_no_kernel_stays_float_with_a_warning_or_is_refused(tmp_path: P
 )
 def test_options_that_do_not_fit_are_refused(options: dict[str, str], text: str) -> None:
     with pytest.raises(UsageError, match=text):
-        TfLiteTarget(**options)
+        TfLiteTarget(**options).settle(Graph())  # type: ignore[arg-type]  # wrong on purpose
 
 
 def test_synthetic_data_is_warned_of(tmp_path: Path) -> None:

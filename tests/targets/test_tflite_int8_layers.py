@@ -33,6 +33,11 @@ def _linear(kind: str, net: Net, x: Term) -> Term:
     return linear(x, kind)
 
 
+def _signals(net: Net, x: Term) -> Term:
+    """Two convolutions of signals, of which the first applies a rectifier."""
+    return linear(net(ops.Relu(), _linear("conv 1d", net, x)), "conv 1d")
+
+
 UNARY: dict[str, Make] = {
     "relu": lambda n, x: n(ops.Relu(), x),
     "relu6": lambda n, x: n(ops.Clip(low=0.0, high=6.0), x * 3.0),
@@ -78,6 +83,7 @@ MOVES: dict[str, Make] = {
 PRODUCTS: dict[str, Make] = {
     **{kind: partial(_linear, kind) for kind in KINDS},
     "conv relu": lambda n, x: n(ops.Relu(), conv(x, 5, pad=1)),
+    "convs of signals": _signals,
     "conv without bias": lambda _, x: conv(x, 5, bias=False),
     "batch_norm": lambda n, x: batch_norm(n(ops.Relu(), x)),
     "residual": lambda n, x: n(ops.Relu(), conv(conv(x, 6, pad=1), 6) + x),

@@ -87,12 +87,13 @@ def test_values_of_all_tensors(tmp_path: Path) -> None:
     assert result.sum() == pytest.approx(1, abs=10 / 512)
 
 
-@pytest.mark.parametrize("name", ["mlperf_tiny_resnet8", "mlperf_tiny_kws_dscnn", "vit_fashion_b1"])
-def test_all_tensors_of_emitted_models_agree(name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("precision", ["int8", "int16x8"])
+@pytest.mark.parametrize("name", ["mlperf_tiny_resnet8", "mlperf_tiny_kws_dscnn", "vit_fashion_b1", "yunet_n_320"])
+def test_all_tensors_of_emitted_models_agree(name: str, precision: str, tmp_path: Path) -> None:
     model = real_model(name)
     rows = [model.random_inputs(np.random.default_rng(s)) for s in range(4)]
     calibration = {n: np.concatenate([r[n] for r in rows]) for n in rows[0]}
-    target = TfLiteTarget(precision="int8", calibrate=calibration, observer="minmax")
+    target = TfLiteTarget(precision=precision, calibrate=calibration, observer="minmax", repair="off")
     path = tmp_path / "m.tflite"
     compile_model(model.path, target, path, inputs=model.bind)
     evaluator, opened = IntegerModel(path), interpreter(path, keep=True)
@@ -116,7 +117,7 @@ def test_unknown_operator_is_refused(tmp_path: Path) -> None:
 def test_float_layers_are_refused(tmp_path: Path) -> None:
     x, y = Spec((4,), "float32"), Spec((4,), "float32")
     path = write(tmp_path / "m.tflite", step("RELU", [x], [y]))
-    with pytest.raises(NoReferenceError, match=r"\(RELU\) .* works on FLOAT32 elements, not on INT8"):
+    with pytest.raises(NoReferenceError, match=r"\(RELU\) .* works on FLOAT32 elements, not on INT16 or INT8"):
         IntegerModel(path)
 
 

@@ -7,7 +7,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from targets.tflite.integer.exponential import exp_negative, logistic, reciprocal_of_one_plus, tanh
@@ -18,11 +18,14 @@ from targets.tflite.integer.fixed import (
     high_product,
     inverse_root,
     leading_zeros,
+    round_away,
     rounded_shift,
     saturated_shift,
     times,
-    times_once,
+    times_real,
+    times_wide,
 )
+from targets.tflite.integer.logarithm import logarithm
 
 INT32 = st.integers(-(2**31), 2**31 - 1)
 SUMS = st.integers(-(2**29), 2**29)  # what layers accumulate
@@ -67,15 +70,32 @@ def test_factor_that_rounds_up_to_a_power_of_two() -> None:
 
 
 @given(SUMS, SCALES, SCALES, SCALES)
-def test_one_rounding_is_exact_rational_arithmetic(total: int, source: float, weight: float, result: float) -> None:
-    """Half away from zero, of the sum times the factor; the factor is off the real one by 2**-31 of it, plus what
-    double loses."""
-    assume(source * weight / result < 1)
-    by = factor(np.float64(source) * weight / result)
-    found = int(times_once(one(total), by)[0])
-    assert found == away(total * exact(by))
-    real = Fraction(source) * Fraction(weight) / Fraction(result)
-    assert abs(found - total * real) <= HALF + abs(total * real) * (Fraction(1, 2**31) + Fraction(1, 2**51))
+def test_real_factors_are_exact_but_for_what_double_loses(
+    total: int, source: float, weight: float, result: float
+) -> None:
+    """Three roundings to 53 bits, then one to a whole number, half away from zero."""
+    found = int(times_real(one(total), np.float64(source) * weight / result)[0])
+    real = total * Fraction(source) * Fraction(weight) / Fraction(result)
+    assert abs(found - real) <= HALF + abs(real) * Fraction(1, 2**51)
+
+
+@given(st.floats(-(2.0**40), 2.0**40), st.sampled_from([np.float32, np.float64]))
+@example(0.49999999999999994, np.float64)
+@example(0.49999997, np.float32)
+@example(8388609.0, np.float32)
+@example(-2.5, np.float32)
+def test_rounds_half_away_from_zero(value: float, kind: type[np.floating]) -> None:
+    x = np.asarray(value, kind)
+    assert int(round_away(x)) == away(Fraction(float(x)))
+    assert round_away(x).dtype == kind
+
+
+@given(st.integers(2**19, 2**31 - 1))
+@example(2**19)
+@example(2**31 - 1)
+def test_logarithm(x: int) -> None:
+    """Of numbers in Q12, from 1 on: within 2**-24."""
+    assert logarithm(one(x), 12)[0] / 2**26 == pytest.approx(math.log(x / 2**19), abs=2**-24)
 
 
 @given(SUMS, SCALES, SCALES, SCALES)
@@ -98,7 +118,7 @@ def test_two_roundings_are_exact_but_next_to_a_half(total: int, source: float, w
 def test_two_roundings_differ_from_one() -> None:
     """7.25 becomes 14.5 halves, 15 halves, and 8."""
     by = factor(0.25)
-    assert (times(one(29), by).tolist(), times_once(one(29), by).tolist()) == ([8], [7])
+    assert (times(one(29), by).tolist(), times_real(one(29), 0.25).tolist()) == ([8], [7])
 
 
 @given(st.integers(-(2**20), 2**20), st.floats(1.0, 512.0, width=32))
@@ -163,3 +183,25 @@ def test_sigmoids_of_all_numbers_in_16_bits() -> None:
     x = a / 2**12
     np.testing.assert_allclose(logistic(a, 3, 16) / 2**15, 1 / (1 + np.exp(-x)), atol=4e-4)
     np.testing.assert_allclose(tanh(a, 3, 16) / 2**15, np.tanh(x), atol=8e-4)
+
+
+@given(st.integers(-(2**47), 2**47 - 1), SCALES, SCALES, SCALES)
+def test_sums_of_48_bits_are_rounded_once(total: int, source: float, weight: float, result: float) -> None:
+    """Half up, of the sum times a factor with 15 bits: off the real one by 2**-16 of it, at its largest by 2**-15."""
+    assume(source * weight / result < 1)
+    by = factor(np.float64(source) * weight / result)
+    short = min((int(by.mantissa) + (1 << 15)) >> 16, 0x7FFF)
+    found = int(times_wide(one(total), by)[0])
+    assert found == up(total * Fraction(short) * Fraction(2) ** (int(by.shift) - 15))
+    real = Fraction(source) * Fraction(weight) / Fraction(result)
+    assert abs(found - total * real) <= HALF + abs(total * real) * Fraction(1, 2**14)
+
+
+@given(INT32, st.floats(2.0**-30, 2.0**-1), st.integers(-128, 127))
+def test_a_requantized_sum_saturates_at_the_ends_of_int8(total: int, real: float, zero: int) -> None:
+    """As exact arithmetic that is limited would, half a step and the second rounding off at most."""
+    by = factor(real)
+    found = int(np.clip(times(one(total), by) + zero, -128, 127)[0])
+    product = total * exact(by) + zero
+    assert -128 <= found <= 127
+    assert abs(found - min(max(product, Fraction(-128)), Fraction(127))) <= 1

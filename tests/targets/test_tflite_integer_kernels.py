@@ -138,6 +138,28 @@ def test_moves_and_counts_as_reference_kernels_do(name: str, tmp_path: Path) -> 
     assert_same(write(tmp_path / "m.tflite", MOVED[name]), 0)
 
 
+@pytest.mark.parametrize(
+    ("x", "w", "y", "total", "expected"),
+    [
+        (0.0025694111827760935, 0.03772836923599243, 0.02974146045744419, 16414, 53),
+        (0.09901531040668488, 0.02526930347084999, 0.6648337841033936, -24313, -92),
+    ],
+)
+@pytest.mark.parametrize("channels", [1, 2])
+def test_dense_layers_multiply_by_the_real_factor(
+    x: float, w: float, y: float, total: int, expected: int, channels: int, tmp_path: Path
+) -> None:
+    """Where a mantissa of 31 bits gives another result."""
+    weights = constant(np.zeros((2, 1), np.int8), [w] * channels)
+    bias = constant(np.full(2, total, np.int32), [x * w] * channels)
+    path = write(
+        tmp_path / "m.tflite",
+        step("FULLY_CONNECTED", [Spec((1, 1), "int8", x), weights, bias], [Spec((1, 2), "int8", y)], 4),
+    )
+    assert_same(path, 0)
+    assert IntegerModel(path).run({"t0": np.zeros((1, 1), np.int8)})["t3"].tolist() == [[expected] * 2]
+
+
 def test_elu_agrees_with_the_only_kernel_there_is(tmp_path: Path) -> None:
     """The reference resolver has none."""
     x, y = Spec((4, 300), "int8", 0.04, -20), Spec((4, 300), "int8", 0.03, -90)

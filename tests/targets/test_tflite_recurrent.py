@@ -15,7 +15,7 @@ from compiler.op import Op
 from compiler.ops import GRU, LSTM, RNN
 from compiler.ops.gate import GATE_FUNCTIONS, parameters_of
 from compiler.tensor import Array, type_of
-from targets.tflite.lower.recurrent import MAX_STEPS
+from passes._decompose_recurrent import MAX_STEPS
 from tests.targets.tflite_harness import emitted
 
 STEPS, BATCH, FEATURES, HIDDEN = 5, 3, 4, 6

@@ -132,6 +132,7 @@ def binary(d: Draw, code: str) -> Step:
 
 FIXED = {
     "SOFTMAX": (1 / 256, -128),
+    "LOG_SOFTMAX": (1 / 16, 127),
     "LOGISTIC": (1 / 256, -128),
     "TANH": (1 / 128, 0),
     "L2_NORMALIZATION": (1 / 128, 0),
@@ -139,7 +140,7 @@ FIXED = {
 
 
 def unary(d: Draw, code: str) -> Step:
-    shape = d.shape(4, 9) if code in ("SOFTMAX", "L2_NORMALIZATION") else (2, 300)
+    shape = d.shape(4, 9) if code in ("SOFTMAX", "LOG_SOFTMAX", "L2_NORMALIZATION") else (2, 300)
     scale, zero = d.scale(), d.zero()
     result, result_zero = FIXED.get(code, (d.scale(), d.zero()))
     options: dict[str, Any] = {}
@@ -153,7 +154,9 @@ def unary(d: Draw, code: str) -> Step:
         result = max(result, scale / 100)
     if code in ("SQRT", "RSQRT"):
         zero = -128
-    version = 1 if code in ("RELU_N1_TO_1", "RELU_0_TO_1", "HARD_SWISH") else 2
+    if code == "NEG":
+        zero, result, result_zero = 0, scale, 0
+    version = 1 if code in ("RELU_N1_TO_1", "RELU_0_TO_1", "HARD_SWISH", "NEG") else 2
     return step(
         code, [Spec(shape, "int8", scale, zero)], [Spec(shape, "int8", result, result_zero)], version, **options
     )
@@ -229,7 +232,8 @@ CASES: dict[str, Callable[[Draw, str], Step]] = {
     **dict.fromkeys(("ADD", "SUB", "MUL", "SQUARED_DIFFERENCE", "MAXIMUM", "MINIMUM"), binary),
     **dict.fromkeys(("EQUAL", "NOT_EQUAL", "LESS", "LESS_EQUAL", "GREATER", "GREATER_EQUAL"), binary),
     **dict.fromkeys(("RELU", "RELU6", "RELU_N1_TO_1", "RELU_0_TO_1", "LEAKY_RELU", "HARD_SWISH", "GELU"), unary),
-    **dict.fromkeys(("SOFTMAX", "LOGISTIC", "TANH", "L2_NORMALIZATION", "ABS", "EXP", "LOG", "SQRT", "RSQRT"), unary),
+    **dict.fromkeys(("SOFTMAX", "LOG_SOFTMAX", "LOGISTIC", "TANH", "L2_NORMALIZATION"), unary),
+    **dict.fromkeys(("ABS", "NEG", "EXP", "LOG", "SQRT", "RSQRT"), unary),
     "PRELU": slopes,
     **dict.fromkeys(("AVERAGE_POOL_2D", "MAX_POOL_2D"), pool),
     **dict.fromkeys(("MEAN", "SUM", "REDUCE_MAX", "REDUCE_MIN"), reduction),

@@ -110,12 +110,14 @@ class Evaluator:
         self._types.update({name: dtype for name, (dtype, _) in self.inputs.items()})
         self._types.update({output.name: tensor_type(output.type)[0] for output in _constants(block)})
         self.outputs = {name: self._types[name] for name in self._block.outputs}
-        _find_last_uses(self._block)
         self.warnings: list[str] = []
+        self._expand_weights()
+        self._expansion_warnings = self.warnings
+        _find_last_uses(self._block)
 
     def run(self, inputs: Mapping[str, Array], observe: Observer | None = None) -> dict[str, Array]:
         """The outputs, in their declared types. UsageError if inputs are missing, unknown, or of another shape."""
-        self.warnings = []
+        self.warnings = list(self._expansion_warnings)
         environment: Environment = dict(self._constants)
         environment.update(self._checked(inputs))
         with np.errstate(all="ignore"):
@@ -160,6 +162,19 @@ class Evaluator:
     def _read(self, message: Message) -> Value:
         weights: BlobReader | None = self._weights
         return read_value(message, weights)
+
+    def _expand_weights(self) -> None:
+        """Run the operations on constants of the outermost block, once."""
+        left = []
+        for step in self._block.steps:
+            if not step.kind.startswith("constexpr_"):
+                left.append(step)
+                continue
+            with np.errstate(all="ignore"):
+                results = self._run_step(step, self._constants, None)
+            for (name, dtype, _), array in zip(step.outputs, results, strict=True):
+                self._constants[name] = _Constant(array.astype(TYPES[dtype].numpy, copy=False))
+        self._block.steps = left
 
     def _run_block(self, block: _Block, environment: Environment, observe: Observer | None) -> list[Value]:
         for step in block.steps:

@@ -112,9 +112,7 @@ def _dense(p: Lowering, node: Node, op: ops.Dense) -> None:
     assert x is not None
     constant = value.data is not None and (bias is None or bias.data is not None)
     if constant and len(x.shape) in (2, 3) and x.dtype == p.precision:
-        assert value.data is not None
-        w = value.data if op.transposed else value.data.T
-        weight = p.program.const(w, p.precision, name=value.name or "weight", key=(id(value.data), op.transposed))
+        weight = p.weight(value, swapped=not op.transposed)
         p.emit(node, "linear", x=x, weight=weight, bias=None if bias is None else p[bias])
         return
     row = p.reshape(x, (1, *x.shape)) if len(x.shape) == 1 else x

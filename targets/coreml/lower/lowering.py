@@ -12,6 +12,7 @@ import numpy as np
 
 from compiler.graph import Node, Value
 from compiler.tensor import BOOL, Array, DType
+from targets.coreml.compressed import annotation_of, form, transposed
 from targets.coreml.mil import Operand, Program, Var
 
 FP16_MAX = 65504.0
@@ -45,9 +46,24 @@ class Lowering:
         """The variable of a value as it is held, also as int8 or uint8."""
         found = self._vars.get(v)
         if found is None:
-            assert v.data is not None, f"{v!r} is not lowered yet"
-            found = self._vars[v] = self.constant(v.data, v.name or "const", v.type.dtype)
+            found = self._vars[v] = self.weight(v)
         return found
+
+    def weight(self, v: Value, swapped: bool = False) -> Var:
+        """A constant, stored in as few bits as its annotation says; `swapped`: the transpose of a matrix."""
+        assert v.data is not None, f"{v!r} is not lowered yet"
+        name = v.name or "const"
+        if annotation_of(v.type) is None:
+            if swapped:
+                return self.program.const(v.data.T, self.dtype(v.type.dtype), name=name, key=(id(v.data), swapped))
+            return self.constant(v.data, name, v.type.dtype)
+        key = ("weight", v, swapped)
+        if key not in self.shared:
+            data, annotation = transposed(v) if swapped else (v.data, annotation_of(v.type))
+            assert annotation is not None
+            operation, operands = form(np.asarray(data, np.float32), annotation, self.precision, self.ios)
+            self.shared[key] = self.program.constexpr(operation, operands, (self.precision, data.shape), name)
+        return self.shared[key]
 
     def __getitem__(self, v: Value) -> Var:
         var = self.raw(v)

@@ -14,6 +14,7 @@ from compiler.target import LoweringTable, Need
 from compiler.tensor import BF16, BOOL, F16, F32, F64, I8, I16, I32, I64, U8, U16, U32, U64, DType, TensorType
 from targets.coreml.dtypes import MAX_RANK
 from targets.coreml.lower.lowering import Lowering
+from targets.coreml.lower.rounded import round_results
 
 FLOATS = (F16, F32, F64, BF16)
 SIGNED = (I8, I16, I32, I64)
@@ -59,6 +60,7 @@ class _Table(LoweringTable[Lowering]):
         for node in graph.nodes:
             try:
                 self.entries[type(node.op)][1](program, node, node.op)
+                round_results(program, node)
             except EmitError as e:
                 raise EmitError(f"ane: {node.describe()} cannot be written: {e.message}", hint=e.hint) from e
 

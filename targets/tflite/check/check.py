@@ -68,7 +68,9 @@ def _kind(members: list[Node]) -> str:
     )
     if not quantized:
         return "float"
-    return "mixed" if has_float_operators(members) else "int8"
+    if has_float_operators(members):
+        return "mixed"
+    return "16x8" if any(t.dtype == "INT16" and scales(t) is not None for n in members for t in n.values) else "int8"
 
 
 def _check_contract(file: File, graphs: list[list[Node]], found: Findings) -> None:

@@ -65,7 +65,9 @@ class IntegerRules:
             else [t for t in node.outputs if t.dtype not in PLAIN or scales(t) is not None]
         )
         for t in (*operands, *results):
-            if t.dtype not in BYTES:
+            if t.dtype == "INT16":
+                report("dtype", t, "it is int16, where the contract is int8; activations of 16 bits leave the device")
+            elif t.dtype not in BYTES:
                 report("dtype", t, f"it is {t.dtype.lower()} where int8 is due")
             elif t.dtype != dtype:
                 report("dtype", t, f"it is {t.dtype.lower()} beside {dtype.lower()} operands; convert it by QUANTIZE")

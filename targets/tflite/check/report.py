@@ -62,7 +62,7 @@ class Partition(NamedTuple):
 
 
 class CheckReport(NamedTuple):
-    """All that a check found. `kind` is "int8" if any value between operators is quantized, else "float"."""
+    """All that a check found. `kind`: what values between operators are: "int8", "16x8", "float" or "mixed"."""
 
     path: str
     target: str

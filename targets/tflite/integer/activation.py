@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
 from compiler.tensor import Array
+from targets.tflite.integer import lookup
 from targets.tflite.integer.exponential import exp_negative, reciprocal_of_one_plus
 from targets.tflite.integer.fixed import (
     INT32_MAX,
@@ -18,19 +17,20 @@ from targets.tflite.integer.fixed import (
     times,
     truncated,
 )
-from targets.tflite.integer.kernel import Kernel, Node
+from targets.tflite.integer.kernel import INT8, INT8_16, Kernel, Node, radius
 
 SOFTMAX_BITS = 5
 SUM_BITS = 12
+LARGEST_SUM = 512  # times the greatest exponential
 SWISH_BITS = 7
 
 
-def _rectifier(low: float, high: float | None) -> Kernel:
+def _rectifier(low: float, high: float | None, types: frozenset[str] = INT8) -> Kernel:
     def rectified(node: Node) -> Array:
         x = times(node.shifted(), factor(node.scale() / node.result_scale())) + node.result_zero_point()
-        return np.clip(x, *node.limits_between(low, high)).astype(np.int8)
+        return np.clip(x, *node.limits_between(low, high)).astype(node.value().dtype)
 
-    return Kernel(rectified)
+    return Kernel(rectified, types)
 
 
 def _leaky_relu(node: Node) -> Array:
@@ -47,21 +47,20 @@ def _prelu(node: Node) -> Array:
     return node.clamped(np.where(x >= 0, positive, negative) + node.result_zero_point())
 
 
-def _radius(integer_bits: int, shift: int) -> int:
-    """The greatest integer that, multiplied by 2**shift, stays within Q(integer_bits)."""
-    return math.floor(((1 << integer_bits) - 1) * 2.0 ** (31 - integer_bits) / 2.0**shift)
-
-
 def _softmax(node: Node) -> Array:
-    """Along the last axis; results are in units of 1/256, from -128."""
+    """Along the last axis; results are in units of 1/256, from -128, or of 2**-15, from 0."""
+    if node.is_wide:
+        return lookup.softmax(node)
     x = node.value().astype(np.int64)
     scaling = np.float64(np.float32(node.option("Beta", 1.0))) * np.float64(node.scale())
     by = factor(min(scaling * 2.0 ** (31 - SOFTMAX_BITS), 2.0**31 - 1))
-    lowest = -_radius(SOFTMAX_BITS, int(by.shift))
+    lowest = -radius(SOFTMAX_BITS, int(by.shift))
     difference = x - x.max(axis=-1, keepdims=True)
     counts = difference >= lowest
     exps = np.where(counts, exp_negative(times(np.maximum(difference, lowest), by), SOFTMAX_BITS), 0)
     total = rounded_shift(exps, SUM_BITS).sum(axis=-1, keepdims=True)
+    if (total >= LARGEST_SUM << (31 - SUM_BITS)).any():
+        raise node.refused(f"has exponentials that add up to {LARGEST_SUM} or more, where the runtime stops")
     headroom = leading_zeros(total)
     reciprocal = reciprocal_of_one_plus((total << headroom) - (1 << 31))
     result = rounded_shift(high_product(reciprocal, exps), SUM_BITS - headroom + 31 - 8) - 128
@@ -93,12 +92,12 @@ def _half_factor(real: np.float32) -> tuple[int, int]:
 
 
 KERNELS = {
-    "RELU": _rectifier(0.0, None),
-    "RELU6": _rectifier(0.0, 6.0),
+    "RELU": _rectifier(0.0, None, INT8_16),
+    "RELU6": _rectifier(0.0, 6.0, INT8_16),
     "RELU_N1_TO_1": _rectifier(-1.0, 1.0),
     "RELU_0_TO_1": _rectifier(0.0, 1.0),
-    "LEAKY_RELU": Kernel(_leaky_relu),
+    "LEAKY_RELU": Kernel(_leaky_relu, INT8_16),
     "PRELU": Kernel(_prelu),
-    "SOFTMAX": Kernel(_softmax),
+    "SOFTMAX": Kernel(_softmax, INT8_16),
     "HARD_SWISH": Kernel(_hard_swish),
 }

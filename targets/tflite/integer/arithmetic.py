@@ -8,23 +8,30 @@ import numpy as np
 
 from compiler.tensor import Array
 from targets.tflite.integer.fixed import Factor, factor, inverse_root, times
-from targets.tflite.integer.kernel import Kernel, Node
+from targets.tflite.integer.kernel import INT8_16, Kernel, Node
+from targets.tflite.integer.lookup import GREATEST, interpolated
 from targets.tflite.integer.whole import plain
 
-ADD_BITS = 20  # to the left, before operands are brought to one scale
+ADD_BITS = {"INT8": 20, "INT16": 15}  # to the left, before operands are brought to one scale
 DIFFERENCE_BITS = 7
 COMPARED_BITS = 8
 ROOT_BITS = 20
 
 
 def _add(node: Node) -> Array:
-    left, right, scale = _aligned(node, ADD_BITS)
+    left, right, scale = _aligned(node, _add_bits(node))
     return _sum(node, left + right, scale)
 
 
 def _sub(node: Node) -> Array:
-    left, right, scale = _aligned(node, ADD_BITS)
+    left, right, scale = _aligned(node, _add_bits(node))
     return _sum(node, left - right, scale)
+
+
+def _add_bits(node: Node) -> int:
+    if node.is_wide and node.option("PotScaleInt16", True):
+        raise node.refused("adds in 16 bits by scales that are powers of two")
+    return ADD_BITS[node.tensor(0).dtype]
 
 
 def _aligned(node: Node, bits: int) -> tuple[Array, Array, float]:
@@ -36,7 +43,9 @@ def _aligned(node: Node, bits: int) -> tuple[Array, Array, float]:
 
 
 def _sum(node: Node, total: Array, scale: float) -> Array:
-    by = factor(scale / ((1 << ADD_BITS) * float(node.result_scale())))
+    by = factor(scale / ((1 << _add_bits(node)) * float(node.result_scale())))
+    if by.shift > 0:
+        raise node.refused("has a result of so small a scale that the runtime shifts by a negative number of bits")
     return node.clamped(times(total, by) + node.result_zero_point())
 
 
@@ -87,11 +96,23 @@ def _absolute(node: Node) -> Array:
     return node.clamped(x + node.result_zero_point())
 
 
+def _negative(node: Node) -> Array:
+    """The runtime changes the sign of what is stored, whatever it stands for."""
+    if node.zero_point() or not node.same_parameters(node.tensor(0)):
+        raise node.refused("has a zero point, or a result of another scale")
+    return -node.value()
+
+
 def _rsqrt(node: Node) -> Array:
     """The greatest result where the operand is 0; negative operands are refused, as by the runtime."""
     x = node.shifted()
     if (x < 0).any():
         raise node.refused("has negative numbers to take roots of")
+    if node.is_wide:
+        most = float(np.float32(GREATEST) * node.result_scale())
+        return interpolated(
+            node, lambda v: np.where(v > 0, 1 / np.sqrt(np.where(v > 0, v, 1)).astype(np.float32), most)
+        )
     by = factor(1.0 / np.float64(np.sqrt(node.scale()) * node.result_scale()))
     mantissa, shift = inverse_root(x)
     root = times(np.ones_like(x), Factor(mantissa, shift + ROOT_BITS))
@@ -107,20 +128,21 @@ def _l2_normalization(node: Node) -> Array:
 
 
 KERNELS = {
-    "ADD": plain(np.add, Kernel(_add)),
-    "SUB": plain(np.subtract, Kernel(_sub)),
-    "MUL": plain(np.multiply, Kernel(_mul)),
+    "ADD": plain(np.add, Kernel(_add, INT8_16)),
+    "SUB": plain(np.subtract, Kernel(_sub, INT8_16)),
+    "MUL": plain(np.multiply, Kernel(_mul, INT8_16)),
     "SQUARED_DIFFERENCE": Kernel(_squared_difference),
-    "MAXIMUM": plain(np.maximum, Kernel(_maximum)),
-    "MINIMUM": plain(np.minimum, Kernel(_minimum)),
+    "MAXIMUM": plain(np.maximum, Kernel(_maximum, INT8_16)),
+    "MINIMUM": plain(np.minimum, Kernel(_minimum, INT8_16)),
     "EQUAL": _comparison(np.equal),
     "NOT_EQUAL": _comparison(np.not_equal),
     "LESS": _comparison(np.less),
     "LESS_EQUAL": _comparison(np.less_equal),
     "GREATER": _comparison(np.greater),
     "GREATER_EQUAL": _comparison(np.greater_equal),
-    "SQRT": Kernel(_sqrt),
-    "ABS": Kernel(_absolute),
-    "RSQRT": Kernel(_rsqrt),
+    "SQRT": Kernel(_sqrt, INT8_16),
+    "NEG": Kernel(_negative, INT8_16),
+    "ABS": Kernel(_absolute, INT8_16),
+    "RSQRT": Kernel(_rsqrt, INT8_16),
     "L2_NORMALIZATION": Kernel(_l2_normalization),
 }

@@ -2,8 +2,7 @@
 
 A real factor is a mantissa in Q31 and a shift: factor = mantissa * 2**(shift - 31). Nearly all of the runtime's
 reference kernels (LiteRT 2.3) round a product twice: the doubling high half of mantissa times value (half up), then
-the right shift (half away from zero). FULLY_CONNECTED rounds once, half away from
-zero.
+the right shift (half away from zero). FULLY_CONNECTED multiplies by the real factor, in double.
 """
 
 from __future__ import annotations
@@ -44,9 +43,17 @@ def times(values: Array, by: Factor) -> Array:
     return rounded_shift(high_product(shifted, by.mantissa), np.maximum(-by.shift, 0))
 
 
-def times_once(values: Array, by: Factor) -> Array:
-    """The values times the factor, rounded once, half away from zero: the kernels of FULLY_CONNECTED."""
-    return rounded_shift(values.astype(np.int64) * by.mantissa, np.maximum(31 - by.shift, 0))
+def times_real(values: Array, by: ArrayLike) -> Array:
+    """The values times real numbers, in float64, rounded half away from zero: the kernels of FULLY_CONNECTED."""
+    return round_away(values.astype(np.float64) * np.asarray(by, np.float64)).astype(np.int64)
+
+
+def times_wide(values: Array, by: Factor) -> Array:
+    """Values of up to 48 bits times the factor, whose mantissa is rounded to 15 bits: the kernels of 16-bit operands
+    with sums of 64 bits. Rounded once, half up."""
+    short = np.where(by.mantissa < 0x7FFF0000, (by.mantissa + (1 << 15)) >> 16, 0x7FFF)
+    right = 15 - by.shift
+    return (values.astype(np.int64) * short + (np.int64(1) << (right - 1))) >> right
 
 
 def high_product(a: Array, b: ArrayLike, bits: int = 32) -> Array:
@@ -81,7 +88,9 @@ def wrapped(values: Array) -> Array:
 
 def round_away(values: Array) -> Array:
     """Rounded to integers, half away from zero, in the floating type that they have."""
-    return np.copysign(np.floor(np.abs(values) + np.asarray(0.5, values.dtype)), values)
+    whole = np.trunc(values)
+    with np.errstate(invalid="ignore"):  # of infinite values, which stay
+        return np.asarray(whole + np.where(np.abs(values - whole) >= 0.5, np.sign(values), 0), values.dtype)
 
 
 def divided(values: Array, by: ArrayLike) -> Array:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -14,6 +15,7 @@ from targets.tflite.integer.fixed import round_away
 from targets.tflite.reader import Operator, Tensor
 
 INT8 = frozenset(("INT8",))
+INT8_16 = frozenset(("INT8", "INT16"))
 ANY = frozenset(("INT8", "UINT8", "INT16", "INT32", "INT64", "BOOL", "FLOAT32"))  # what is moved, never computed with
 BOUNDS: dict[int, tuple[float | None, float | None]] = {  # what fused activations limit a result to
     0: (None, None),
@@ -129,8 +131,18 @@ class Node:
     def _quantized(self, real: float) -> int:
         return self.result_zero_point() + int(round_away(np.asarray(np.float32(real) / self.result_scale())))
 
+    @property
+    def is_wide(self) -> bool:
+        """Whether the result has 16 bits."""
+        return self.result().dtype == "INT16"
+
     def refused(self, reason: str) -> NoReferenceError:
         return refused(self.operator, reason)
+
+
+def radius(integer_bits: int, shift: int) -> int:
+    """The greatest integer that, multiplied by 2**shift, stays within Q(integer_bits) of 32 bits."""
+    return math.floor(((1 << integer_bits) - 1) * 2.0 ** (31 - integer_bits) / 2.0**shift)
 
 
 _NUMPY: dict[str, type[np.signedinteger[Any] | np.unsignedinteger[Any]]] = {

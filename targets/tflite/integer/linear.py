@@ -1,7 +1,8 @@
-"""Convolutions and products of matrices: int32 sums of int8 products, requantized once.
+"""Convolutions and products of matrices: sums of products, requantized once.
 
-The real factor is computed in double from float32 scales, per channel where the weights have a scale for each; the
-product of the scales of FULLY_CONNECTED and BATCH_MATMUL is as the runtime takes it, see `_product_factor`.
+Of int8 operands the sums have 32 bits, of int16 ones 64 bits, unless the operator's quantized bias type says INT32.
+The real factor is computed in double from float32 scales, per channel where the weights have a scale for each; for
+BATCH_MATMUL the product of the scales is rounded to float32, as by the runtime.
 """
 
 from __future__ import annotations
@@ -9,18 +10,18 @@ from __future__ import annotations
 import numpy as np
 
 from compiler.tensor import Array
-from targets.tflite.integer.fixed import Factor, factor, times, times_once, wrapped
-from targets.tflite.integer.kernel import Kernel, Node
+from targets.tflite.integer.fixed import Factor, factor, times, times_real, times_wide, wrapped
+from targets.tflite.integer.kernel import INT8_16, Kernel, Node
 from targets.tflite.integer.windows import Window, windows
 
-LARGEST_PRODUCT = 255 * 255
+BIAS_OF_32_BITS = 2  # INT32 in the schema's enumeration of types
 EXACT_IN_FLOAT32 = 2**24
 
 
 def exact_product(a: Array, b: Array) -> Array:
-    """a @ b of integers within 255, in floating point without rounding; float64."""
-    exact = a.shape[-1] * LARGEST_PRODUCT < EXACT_IN_FLOAT32
-    kind = np.float32 if exact else np.float64
+    """a @ b of integers of at most 16 bits, in floating point without rounding; float64."""
+    largest = a.shape[-1] * int(np.abs(a).max(initial=0)) * int(np.abs(b.astype(np.int64)).max(initial=0))
+    kind = np.float32 if largest < EXACT_IN_FLOAT32 else np.float64
     return np.matmul(a.astype(kind), b.astype(kind)).astype(np.float64)
 
 
@@ -40,10 +41,11 @@ def _conv_2d(node: Node) -> Array:
 
 def _depthwise_conv_2d(node: Node) -> Array:
     """Input NHWC, weights 1HWO; output channel o reads the input channel o / multiplier."""
-    x, w = node.shifted().astype(np.int32), node.value(1).astype(np.int32)
+    kind = np.int64 if node.is_wide else np.int32
+    x, w = node.shifted().astype(kind), node.value(1).astype(kind)
     window = Window.of(node, w.shape[1:3])
     multiplier = w.shape[3] // x.shape[3]
-    sums = np.zeros((len(x), *window.outputs(x.shape[1:3]), w.shape[3]), np.int32)
+    sums = np.zeros((len(x), *window.outputs(x.shape[1:3]), w.shape[3]), kind)
     for (i, j), piece in windows(x, window, 0):
         sums += np.repeat(piece, multiplier, axis=3) * w[0, i, j] if multiplier > 1 else piece * w[0, i, j]
     return _requantized(node, sums, _channel_factor(node))
@@ -66,48 +68,64 @@ def _transpose_conv(node: Node) -> Array:
 
 
 def _fully_connected(node: Node) -> Array:
+    """Requantized by the real factor, without a mantissa."""
     w = node.value(1).astype(np.int64)
     if len(node.scales_of(node.tensor(1))) == 1:
-        w, by = w - node.zero_point(1), _product_factor(node)
-    else:
-        by = _channel_factor(node)
+        w = w - node.zero_point(1)
     x = node.shifted().reshape(-1, w.shape[1])
     total = _accumulated(node, exact_product(x, w.T), 2)
-    return node.clamped(times_once(total, by) + node.result_zero_point()).reshape(node.result().shape)
+    scaled = times_real(total, _channel_scales(node)) + node.result_zero_point()
+    return node.clamped(scaled).reshape(node.result().shape)
 
 
 def _batch_matmul(node: Node) -> Array:
     left, right = node.shifted(0), node.shifted(1)
     left = left.swapaxes(-1, -2) if node.option("AdjX", False) else left
     right = right.swapaxes(-1, -2) if node.option("AdjY", False) else right
-    sums = exact_product(left, right)
-    return node.clamped(times(sums.astype(np.int64), _product_factor(node)) + node.result_zero_point())
+    sums = exact_product(left, right).astype(np.int64)
+    by = factor(np.float64(node.scale(0) * node.scale(1)) / np.float64(node.result_scale()))
+    return node.clamped((times_wide if node.is_wide else times)(sums, by) + node.result_zero_point())
 
 
 def _requantized(node: Node, sums: Array, by: Factor, bias: int = 2) -> Array:
-    return node.clamped(times(_accumulated(node, sums, bias), by) + node.result_zero_point())
+    scaled = times_wide if _sums_have_64_bits(node, bias) else times
+    return node.clamped(scaled(_accumulated(node, sums, bias), by) + node.result_zero_point())
 
 
 def _accumulated(node: Node, sums: Array, bias: int) -> Array:
-    """The sums with the bias, if there is one, as int32 holds them."""
+    """The sums with the bias, if there is one, as int32 or int64 holds them."""
     total = sums.astype(np.int64)
-    return wrapped(total + node.value(bias).astype(np.int64) if node.has(bias) else total)
+    total = total + node.value(bias).astype(np.int64) if node.has(bias) else total
+    if _sums_have_64_bits(node, bias):
+        return total
+    if node.is_wide and (total != wrapped(total)).any():
+        raise node.refused("has sums of 16-bit elements that overflow 32 bits, which leaves their value undefined")
+    return wrapped(total)
+
+
+def _sums_have_64_bits(node: Node, bias: int) -> bool:
+    """Of 16-bit operands, by the operator's option; the runtime takes a bias for that type, whatever type it has."""
+    long = node.is_wide and node.option("QuantizedBiasType") != BIAS_OF_32_BITS
+    due = "INT64" if long else "INT32"
+    if node.has(bias) and node.tensor(bias).dtype != due:
+        raise node.refused(f"has a bias of {node.tensor(bias).dtype} elements, which the runtime reads as {due} ones")
+    return long
 
 
 def _channel_factor(node: Node, source: int = 0) -> Factor:
+    return factor(_channel_scales(node, source))
+
+
+def _channel_scales(node: Node, source: int = 0) -> Array:
+    """What one unit of a sum is in units of the result, float64; one number, or one for each channel."""
     scales = node.scales_of(node.tensor(1)).astype(np.float64)
-    return factor(np.float64(node.scale(source)) * scales / np.float64(node.result_scale()))
-
-
-def _product_factor(node: Node) -> Factor:
-    """Of one scale for each operand, whose product is rounded to float32."""
-    return factor(np.float64(node.scale(0) * node.scale(1)) / np.float64(node.result_scale()))
+    return np.float64(node.scale(source)) * scales / np.float64(node.result_scale())
 
 
 KERNELS = {
-    "CONV_2D": Kernel(_conv_2d),
-    "DEPTHWISE_CONV_2D": Kernel(_depthwise_conv_2d),
+    "CONV_2D": Kernel(_conv_2d, INT8_16),
+    "DEPTHWISE_CONV_2D": Kernel(_depthwise_conv_2d, INT8_16),
     "TRANSPOSE_CONV": Kernel(_transpose_conv, frozenset(("INT32",))),
-    "FULLY_CONNECTED": Kernel(_fully_connected),
-    "BATCH_MATMUL": Kernel(_batch_matmul),
+    "FULLY_CONNECTED": Kernel(_fully_connected, INT8_16),
+    "BATCH_MATMUL": Kernel(_batch_matmul, INT8_16),
 }

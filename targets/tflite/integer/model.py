@@ -15,6 +15,7 @@ from targets.tflite.integer import (
     arithmetic,
     border,
     linear,
+    logarithm,
     movement,
     recurrent,
     reduction,
@@ -22,14 +23,17 @@ from targets.tflite.integer import (
     table,
     whole,
 )
-from targets.tflite.integer.kernel import INT8, Kernel, Node, first_zero_point, refused
+from targets.tflite.integer.kernel import INT8_16, Kernel, Node, first_zero_point, refused
 from targets.tflite.integer.whole import WHOLE
 from targets.tflite.reader import STORED, Operator, Subgraph, Tensor, read
 
-FAMILIES = (activation, arithmetic, border, linear, movement, recurrent, reduction, resize, table, whole)
+FAMILIES = (activation, arithmetic, border, linear, logarithm, movement, recurrent, reduction, resize, table, whole)
 KERNELS: dict[str, Kernel] = {code: kernel for family in FAMILIES for code, kernel in family.KERNELS.items()}
 
-RESULTS = ("INT8", "INT32", "INT64", "BOOL")  # of operators that compute with INT8 elements; whole ones are places
+RESULTS = {  # of operators that compute with such elements; whole ones are places
+    "INT8": ("INT8", "INT32", "INT64", "BOOL"),
+    "INT16": ("INT16", "INT32", "INT64", "BOOL"),
+}
 
 
 class IntegerModel:
@@ -104,6 +108,7 @@ def _check(operator: Operator, tensors: tuple[Tensor, ...]) -> None:
     dtype = tensors[operator.inputs[0]].dtype if operator.inputs else "nothing"
     if dtype not in kernel.types:
         raise refused(operator, f"works on {dtype} elements, not on {' or '.join(sorted(kernel.types))}")
-    others = [tensors[n].dtype for n in operator.outputs if tensors[n].dtype not in RESULTS]
-    if dtype == "INT8" and kernel.types <= INT8 | WHOLE and others:
-        raise refused(operator, f"gives {others[0]} elements of INT8 ones")
+    results = RESULTS.get(dtype, ()) if kernel.types <= INT8_16 | WHOLE else ()
+    others = [tensors[n].dtype for n in operator.outputs if tensors[n].dtype not in results]
+    if results and others:
+        raise refused(operator, f"gives {others[0]} elements of {dtype} ones")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from compiler.tensor import Array
-from targets.tflite.integer.kernel import ANY, Kernel, Node, first_zero_point
+from targets.tflite.integer.kernel import ANY, INT8_16, Kernel, Node, first_zero_point
 
 
 def _reshaped(node: Node) -> Array:
@@ -22,7 +22,7 @@ def _transpose(node: Node) -> Array:
 
 def _concatenation(node: Node) -> Array:
     count = len(node.operator.inputs)
-    if node.result().dtype == "INT8" and not all(node.same_parameters(node.tensor(i)) for i in range(count)):
+    if node.result().dtype in INT8_16 and not all(node.same_parameters(node.tensor(i)) for i in range(count)):
         raise node.refused("has operands of other parameters than its result")
     return np.concatenate([node.value(i) for i in range(count)], axis=node.option("Axis"))
 

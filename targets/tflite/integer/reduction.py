@@ -10,8 +10,8 @@ import math
 import numpy as np
 
 from compiler.tensor import Array
-from targets.tflite.integer.fixed import Factor, divided, factor, times
-from targets.tflite.integer.kernel import Kernel, Node
+from targets.tflite.integer.fixed import Factor, divided, factor, round_away, times
+from targets.tflite.integer.kernel import INT8_16, Kernel, Node
 from targets.tflite.integer.windows import Window, windows
 
 
@@ -26,7 +26,7 @@ def _average_pool(node: Node) -> Array:
 
 def _max_pool(node: Node) -> Array:
     window = Window.of(node, (node.option("FilterHeight", 1), node.option("FilterWidth", 1)))
-    pieces = [piece for _, piece in windows(node.value(), window, -128)]
+    pieces = [piece for _, piece in windows(node.value(), window, np.iinfo(node.value().dtype).min)]
     return node.clamped(np.maximum.reduce(pieces))
 
 
@@ -45,6 +45,8 @@ def _mean(node: Node) -> Array:
 
 def _sum(node: Node) -> Array:
     total, _ = _total(node)
+    if node.is_wide:
+        return node.clamped(round_away(total.astype(np.float32) * (node.scale() / node.result_scale())))
     by = factor(np.float64(node.scale()) / np.float64(node.result_scale()))
     return node.clamped(times(total, by) + node.result_zero_point())
 
@@ -83,12 +85,12 @@ def _top_k(node: Node) -> tuple[Array, Array]:
 
 
 KERNELS = {
-    "AVERAGE_POOL_2D": Kernel(_average_pool),
-    "MAX_POOL_2D": Kernel(_max_pool),
-    "MEAN": Kernel(_mean),
-    "SUM": Kernel(_sum),
-    "REDUCE_MAX": Kernel(_reduce_max),
-    "REDUCE_MIN": Kernel(_reduce_min),
+    "AVERAGE_POOL_2D": Kernel(_average_pool, INT8_16),
+    "MAX_POOL_2D": Kernel(_max_pool, INT8_16),
+    "MEAN": Kernel(_mean, INT8_16),
+    "SUM": Kernel(_sum, INT8_16),
+    "REDUCE_MAX": Kernel(_reduce_max, INT8_16),
+    "REDUCE_MIN": Kernel(_reduce_min, INT8_16),
     "ARG_MAX": Kernel(_arg_max),
     "ARG_MIN": Kernel(_arg_min),
     "TOPK_V2": Kernel(_top_k),

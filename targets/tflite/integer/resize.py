@@ -6,7 +6,7 @@ import numpy as np
 
 from compiler.tensor import Array
 from targets.tflite.integer.fixed import round_away, truncated
-from targets.tflite.integer.kernel import Kernel, Node
+from targets.tflite.integer.kernel import INT8_16, Kernel, Node
 
 BITS = 10  # of the fraction of a place
 
@@ -24,7 +24,7 @@ def _bilinear(node: Node) -> Array:
     lower = below[:, :, left] * (one - z) + below[:, :, right] * z
     total = upper * (one - y) + lower * y
     half = np.where(total > 0, 1 << (2 * BITS - 1), -(1 << (2 * BITS - 1)))
-    return truncated(total + half, 1 << 2 * BITS).astype(np.int8)
+    return truncated(total + half, 1 << 2 * BITS).astype(node.value().dtype)
 
 
 def _places(node: Node, size: int, out: int) -> tuple[Array, Array, Array]:
@@ -58,6 +58,6 @@ def _nearest_places(node: Node, size: int, out: int) -> Array:
 
 
 KERNELS = {
-    "RESIZE_BILINEAR": Kernel(_bilinear),
-    "RESIZE_NEAREST_NEIGHBOR": Kernel(_nearest),
+    "RESIZE_BILINEAR": Kernel(_bilinear, INT8_16),
+    "RESIZE_NEAREST_NEIGHBOR": Kernel(_nearest, INT8_16),
 }

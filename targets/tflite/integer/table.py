@@ -1,4 +1,4 @@
-"""Functions that the runtime tabulates: 256 entries, computed in float32 once."""
+"""Functions that the runtime tabulates in float32: 256 entries of int8, interpolated samples of int16."""
 
 from __future__ import annotations
 
@@ -8,12 +8,15 @@ from math import erfc
 import numpy as np
 
 from compiler.tensor import Array
+from targets.tflite.integer import lookup
 from targets.tflite.integer.fixed import round_away
-from targets.tflite.integer.kernel import Kernel, Node
+from targets.tflite.integer.kernel import INT8_16, Kernel, Node
 
 
 def tabulated(node: Node, function: Callable[[Array], Array]) -> Array:
     """The operand looked up in the table of a function of float64 arrays, whose values are rounded to float32."""
+    if node.is_wide:
+        return lookup.interpolated(node, function)
     codes = np.arange(-128, 128, dtype=np.int64)
     x = node.scale() * (codes - node.zero_point()).astype(np.float32)
     with np.errstate(over="ignore"):
@@ -29,18 +32,20 @@ def _exp(node: Node) -> Array:
 
 def _log(node: Node) -> Array:
     """Operands up to 0 give the lowest result."""
-    least = float(np.float32(-128 - node.result_zero_point()) * node.result_scale())
+    least = float(np.float32(np.iinfo(node.value().dtype).min - node.result_zero_point()) * node.result_scale())
     return tabulated(node, lambda x: np.where(x > 0, np.log(np.where(x > 0, x, 1)), least))
 
 
 def _logistic(node: Node) -> Array:
     """With the roundings of float32 on the way."""
+    if node.is_wide:
+        return lookup.logistic(node)
     one = np.float32(1)
     return tabulated(node, lambda x: one / (one + np.exp(-x).astype(np.float32)))
 
 
 def _tanh(node: Node) -> Array:
-    return tabulated(node, np.tanh)
+    return lookup.tanh(node) if node.is_wide else tabulated(node, np.tanh)
 
 
 def _elu(node: Node) -> Array:
@@ -49,6 +54,8 @@ def _elu(node: Node) -> Array:
 
 def _gelu(node: Node) -> Array:
     """By erfc, or by tanh where the operator asks for the approximation; with the roundings of float32 on the way."""
+    if node.is_wide and node.option("Approximate", False):
+        raise node.refused("tabulates a tanh of float32 for 16 bits, whose last bit depends on the C library")
     one, half = np.float32(1), np.float32(0.5)
 
     def by_erfc(x: Array) -> Array:
@@ -68,10 +75,10 @@ def _erfc(x: Array) -> Array:
 
 
 KERNELS = {
-    "LOGISTIC": Kernel(_logistic),
-    "TANH": Kernel(_tanh),
-    "EXP": Kernel(_exp),
-    "LOG": Kernel(_log),
+    "LOGISTIC": Kernel(_logistic, INT8_16),
+    "TANH": Kernel(_tanh, INT8_16),
+    "EXP": Kernel(_exp, INT8_16),
+    "LOG": Kernel(_log, INT8_16),
     "ELU": Kernel(_elu),
-    "GELU": Kernel(_gelu),
+    "GELU": Kernel(_gelu, INT8_16),
 }

@@ -15,10 +15,10 @@ INTEGERS = frozenset(("INT8", "UINT8", "INT16", "INT32", "INT64", "BOOL"))
 
 
 def plain(compute: Callable[[Array, Array], Array], quantized: Kernel | None = None) -> Kernel:
-    """A kernel of two operands that are whole numbers, or that are INT8 where there is a kernel for them."""
+    """A kernel of two operands that are whole numbers, or quantized where there is a kernel for them."""
 
     def evaluate(node: Node) -> Array | tuple[Array, ...]:
-        if quantized is not None and node.tensor(0).dtype == "INT8":
+        if quantized is not None and node.tensor(0).dtype in quantized.types:
             return quantized.evaluate(node)
         if node.option("FusedActivationFunction"):
             raise node.refused("has a fused activation of whole numbers")

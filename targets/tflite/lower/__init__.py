@@ -13,6 +13,7 @@ from targets.tflite.lower import (  # noqa: F401  # each registers its operation
     movement,
     norm,
     pool,
+    quant,
     recurrent,
     resize,
     response,

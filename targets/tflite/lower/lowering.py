@@ -7,7 +7,7 @@ becomes too), narrow ones in range; booleans as they are.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from math import prod
 from typing import Any
 
@@ -19,7 +19,7 @@ from compiler.tensor import BOOL, I64, U32, U64, Array, DType
 from targets.tflite import opset
 from targets.tflite.halves import fits_half
 from targets.tflite.lower.axes import merged_axes, merged_permutation, runs_of
-from targets.tflite.lower.params import WeightParams
+from targets.tflite.lower.params import WeightParams, plain
 from targets.tflite.model import NUMPY, Model, Options, Tensor
 
 Number = bool | int | float
@@ -42,6 +42,7 @@ class Lowering:
         self.model = model
         self.precision = precision
         self.warnings: list[str] = []
+        self.reals: Container[Value] = ()  # values that stay floats, whatever is known of their range
         self._orders: dict[Value, Order] = {}
         self._tensors: dict[tuple[Value, Order], Tensor] = {}
         self._wide: dict[int, Tensor] = {}
@@ -59,22 +60,26 @@ class Lowering:
         return "BOOL" if t is BOOL else "INT64" if t in (I64, U32, U64) else "INT32"
 
     def bind(self, v: Value, tensor: Tensor, order: Order | None = None) -> None:
-        """Let `tensor`, whose axes stand in `order`, hold a value; what is not known of its shape may be anything."""
+        """Let `tensor`, whose axes stand in `order`, hold a value; it is copied if it has other parameters."""
         order = logical(v.type.rank) if order is None else order
         shape = [v.type.shape[i] for i in order]
         fits = all(isinstance(d, str) or d == n for d, n in zip(shape, tensor.shape, strict=True))
         assert fits, f"{v!r} held as {tensor} in order {order}"
+        if v.type.quant is not None and tensor.constant is None:
+            if tensor.quant not in (None, v.type.quant):
+                tensor = self.add("QUANTIZE", [tensor], tensor.dtype, tensor.shape)
+            tensor.quant = v.type.quant
         self._orders[v] = order
         self._tensors[v, order] = tensor
-        if v.type.quant is not None and tensor.constant is None:
-            tensor.quant = v.type.quant
+        tensor.real = v in self.reals
         self._holds[id(tensor)] = self._holds.get(id(tensor), 0) + 1
 
     def fused(self, node: Node, activation: int) -> bool:
         """Let the layer before apply this one's activation, if it can and nobody else reads its result."""
         x = node.inputs[0]
         assert x is not None
-        if x.data is not None or x.n_out or sum(x.users.values()) != 1:
+        rounded = x.type.quant not in (None, node.output.type.quant)
+        if x.data is not None or x.n_out or sum(x.users.values()) != 1 or rounded:
             return False
         order = self.order(x)
         tensor = self._tensors[x, order]
@@ -162,12 +167,12 @@ class Lowering:
         """A constant. Large ones of floats are stored in 16 bits if the precision says so and those hold them."""
         large = dtype == "FLOAT32" and data.ndim > 1 and data.size >= HALF_FROM
         if large and self.precision == "fp16" and fits_half(data):
-            stored = self.model.constant(_held(data), name, perm, "FLOAT16", shape)
+            stored = self.model.constant(plain(data), name, perm, "FLOAT16", shape)
             found = self._wide.get(id(stored))
             if found is None:
                 found = self._wide[id(stored)] = self.add("DEQUANTIZE", [stored], "FLOAT32", stored.shape)
             return found
-        held = self.model.constant(_held(data), name, perm, dtype, shape)
+        held = self.model.constant(plain(data), name, perm, dtype, shape)
         held.quant = held.quant or self.weights.of(data, perm, held.shape)
         return held
 
@@ -272,10 +277,11 @@ class Lowering:
             return x
         if x.constant is not None:
             return self.model.constant(x.constant.stored().reshape(shape), x.name, None, x.dtype)
-        x = self.model.reshaped_from(x)
-        if shape == x.shape:
-            return x
-        return self.add("RESHAPE", [x, self.ints(shape)], x.dtype, shape, NewShape=shape)
+        root = self.model.reshaped_from(x)
+        root.quant = root.quant or x.quant
+        if shape == root.shape:
+            return root
+        return self.add("RESHAPE", [root, self.ints(shape)], root.dtype, shape, NewShape=shape)
 
     def transpose(self, x: Tensor, perm: Sequence[int]) -> Tensor:
         """`x` with axis i coming from perm[i]: nothing or a reshape where no element moves."""
@@ -388,10 +394,3 @@ class Lowering:
         """x [...,K] times the transpose of w [N,K], plus b [N]."""
         shape = (*x.shape[:-1], w.shape[0])
         return self.add("FULLY_CONNECTED", [x, w, b] if b else [x, w], x.dtype, shape, KeepNumDims=True)
-
-
-def _held(data: Array) -> Array:
-    """Elements of types that numpy lacks as ones that it has."""
-    if data.dtype.kind == "V":
-        return data.astype(np.float32 if "float" in data.dtype.name else np.int32)
-    return data

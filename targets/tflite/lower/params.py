@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from compiler.graph import Value
 from compiler.tensor import Array, QuantParams, TensorType
 from targets.tflite.lower.axes import same_axis
@@ -37,3 +39,10 @@ class WeightParams:
 def _place(data: Array) -> int:
     address: int = data.__array_interface__["data"][0]
     return address
+
+
+def plain(data: Array) -> Array:
+    """Elements of types that numpy lacks as ones that it has."""
+    if data.dtype.kind == "V":
+        return data.astype(np.float32 if "float" in data.dtype.name else np.int32)
+    return data

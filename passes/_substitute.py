@@ -1,0 +1,24 @@
+"""What the passes have in common that put other layers in the place of one that an accelerator does not run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from compiler.op import Op
+from compiler.pattern import Layer, Match
+from compiler.rewrite import Builder, Result, Rule
+from passes._decompose import Layers, is_plain
+
+Substitution = Callable[..., Result]  # (add, op, *operands)
+
+
+def instead_of(op: type[Op], build: Substitution) -> Rule:
+    """The rule for layers of floats of an operation, of known sizes: what `build` returns takes their place."""
+
+    def substitute(m: Match, b: Builder) -> Result:
+        node = m.root
+        if not node.outputs[0].type.dtype.is_float or not is_plain(node):
+            return None
+        return build(Layers(b, node), node.op, *node.inputs)
+
+    return Rule(Layer(op, rest=True), substitute, op.name)

@@ -1,0 +1,115 @@
+"""Weights in fewer bits: the `constexpr_*` operation that expands an annotated constant, and its operands.
+
+Scales and tables are of the element type that the weight expands to. Scales are rounded up to it, so that the largest
+number is still reached, before the integers are chosen.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from compiler.errors import UsageError
+from compiler.graph import Graph, Value
+from compiler.palette import places
+from compiler.quantize import counts, quantized, rounded_up
+from compiler.tensor import I4, I8, U4, U8, Array, Palette, QuantParams, TensorType
+from targets.coreml.dtypes import TYPES, pack_bits
+from targets.coreml.mil import Literal
+
+INTEGERS = {I8: "int8", U8: "uint8", I4: "int4", U4: "uint4"}
+PLACES = (1, 2, 3, 4, 6, 8)  # bits that a place in a table can have
+PLACES_IOS16 = (1, 2, 4, 6, 8)
+BLOCKWISE = 18  # the iOS version since which there are blocks, 4-bit integers, 3-bit places, and several tables
+
+
+class Form(NamedTuple):
+    """A constexpr operation and its operands."""
+
+    operation: str
+    operands: dict[str, Literal | tuple[Array, str]]
+
+
+def annotation_of(t: TensorType) -> QuantParams | Palette | None:
+    """In what a constant is stored that the device expands; None if as it is."""
+    if t.palette is not None:
+        return t.palette
+    return t.quant if t.quant is not None and t.quant.dtype in INTEGERS else None
+
+
+def needed_ios(kind: str, block: int) -> int:
+    """The oldest iOS version for weights of a kind of the pass annotate-weights. UsageError if there is none."""
+    if kind.startswith("palette"):
+        bits = int(kind.removeprefix("palette"))
+        if bits not in PLACES:
+            raise UsageError(f"Core ML has no tables of {1 << bits} numbers", hint=f"choose palette{bits + 1}")
+        return 16 if bits in PLACES_IOS16 and not block else BLOCKWISE
+    return 16 if kind == "int8" and not block else BLOCKWISE
+
+
+def transposed(v: Value) -> tuple[Array, QuantParams | Palette]:
+    """The transpose of an annotated matrix, and its annotation."""
+    assert v.data is not None
+    if v.type.palette is not None:
+        axis = v.type.palette.axis
+        return v.data.T, v.type.palette._replace(axis=None if axis is None else 1 - axis)
+    q = v.type.quant
+    assert q is not None
+    grid = counts(q, v.data.shape)
+    scale, zero = (np.array(a).reshape(grid).T.reshape(-1).tolist() for a in (q.scale, q.zero_point))
+    axis, block = q.axis, q.block
+    turned = q._replace(
+        scale=tuple(scale),
+        zero_point=tuple(zero),
+        axis=None if axis is None else 1 - axis,
+        block=None if block is None else block._replace(axis=1 - block.axis),
+    )
+    return v.data.T, turned
+
+
+def share(graph: Graph) -> str:
+    """How much of a model's weights is stored in fewer bits."""
+    weights = [c for c in graph.constants if c.type.dtype.is_float and c.users]
+    stored = [c for c in weights if annotation_of(c.type) is not None]
+    part, whole = (sum(c.type.size for c in found) for found in (stored, weights))
+    return f"{len(stored)} weights, {100 * part / max(whole, 1):.0f} % of all numbers in constants, are in fewer bits"
+
+
+def form(data: Array, annotation: QuantParams | Palette, dtype: str, ios: int) -> Form:
+    """The operation for a constant that expands to MIL type `dtype`."""
+    if isinstance(annotation, Palette):
+        return _table(data, annotation, dtype, ios)
+    kind = INTEGERS[annotation.dtype]
+    scale = rounded_up(np.array(annotation.scale), TYPES[dtype].numpy)
+    held = annotation._replace(scale=tuple(scale.astype(np.float64).tolist()))
+    narrow = annotation.dtype.kind == "i" and not any(annotation.zero_point)
+    stored = quantized(data, held, narrow=narrow).astype(TYPES[kind].numpy)
+    zero = np.array(annotation.zero_point, TYPES[kind].numpy)
+    if kind in ("int8", "uint8") and annotation.block is None:
+        shape = () if annotation.axis is None else (-1,)
+        scales, zeros = scale.reshape(shape), zero.reshape(shape)
+        axis = annotation.axis or 0
+        return Form(
+            "constexpr_affine_dequantize",
+            {"quantized_data": (stored, kind), "zero_point": (zeros, kind), "scale": (scales, dtype), "axis": axis},
+        )
+    grid = counts(annotation, data.shape)
+    operands: dict[str, Literal | tuple[Array, str]] = {"data": (stored, kind), "scale": (scale.reshape(grid), dtype)}
+    if zero.any():
+        operands["offset"] = (zero.reshape(grid), kind)
+    return Form("constexpr_blockwise_shift_scale", operands)
+
+
+def _table(data: Array, palette: Palette, dtype: str, ios: int) -> Form:
+    """The lookup of iOS 16, of packed places, where it exists and does; else that of iOS 18."""
+    tables = np.array(palette.tables).astype(TYPES[dtype].numpy)
+    held = Palette(tuple(map(tuple, tables.astype(np.float64).tolist())), palette.axis)
+    stored = places(data, held)
+    if ios < BLOCKWISE and palette.bits in PLACES_IOS16 and len(tables) == 1:
+        packed = np.frombuffer(pack_bits(stored, palette.bits), np.uint8)
+        shape = np.array(data.shape, np.uint32)
+        return Form("constexpr_lut_to_dense", {"indices": packed, "lut": (tables[0], dtype), "shape": shape})
+    groups = [len(tables) if i == palette.axis else 1 for i in range(data.ndim)]
+    lut = tables.reshape(*groups, -1, 1)
+    return Form("constexpr_lut_to_dense", {"indices": (stored, f"uint{palette.bits}"), "lut": (lut, dtype)})

@@ -1,0 +1,35 @@
+"""SubstituteAveragePool: large windows."""
+
+from __future__ import annotations
+
+import pytest
+
+from compiler.ops.pool import AveragePool
+from passes.substitute_average_pool import SubstituteAveragePool
+from tests.passes.composed import Net, Term, becomes, stays
+
+
+def pool(net: Net, size: int, kernel: int, pad: int = 0, counted: bool = False) -> Term:
+    op = AveragePool(kernel=(kernel,) * 2, strides=(3, 3), pads=(pad,) * 4, dilations=(1, 1), count_include_pad=counted)
+    return net(op, net.input(1, 2, size, size))
+
+
+def test_the_whole_image() -> None:
+    net = Net()
+    becomes(SubstituteAveragePool(), net.returns(pool(net, 17, 17)), {"global_average_pool": 1})
+
+
+@pytest.mark.parametrize("pad", [0, 2])
+def test_windows_that_all_count_as_many(pad: int) -> None:
+    net = Net()
+    becomes(SubstituteAveragePool(), net.returns(pool(net, 21, 17, pad, counted=True)), {"conv": 1})
+
+
+def test_small_windows_and_uneven_counts_stay() -> None:
+    net = Net()
+    stays(SubstituteAveragePool(), net.returns(pool(net, 20, 16), pool(net, 21, 17, 2)))
+
+
+def test_the_limit_is_an_option() -> None:
+    net = Net()
+    becomes(SubstituteAveragePool(most=64), net.returns(pool(net, 9, 9)), {"global_average_pool": 1})

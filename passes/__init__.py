@@ -78,6 +78,7 @@ if TYPE_CHECKING:
     from passes.round_weights import RoundWeights as RoundWeights
     from passes.smooth_activations import SmoothActivations as SmoothActivations
     from passes.split_qlinear import SplitQlinear as SplitQlinear
+    from passes.split_roots import SplitRoots as SplitRoots
     from passes.substitute_abs import SubstituteAbs as SubstituteAbs
     from passes.substitute_average_pool import SubstituteAveragePool as SubstituteAveragePool
     from passes.substitute_depth_to_space import SubstituteDepthToSpace as SubstituteDepthToSpace
@@ -163,6 +164,7 @@ __all__ = [
     "RoundWeights",
     "SmoothActivations",
     "SplitQlinear",
+    "SplitRoots",
     "SubstituteAbs",
     "SubstituteAveragePool",
     "SubstituteDepthToSpace",
@@ -240,6 +242,7 @@ WHERE = {
     "RoundWeights": "passes.round_weights",
     "SmoothActivations": "passes.smooth_activations",
     "SplitQlinear": "passes.split_qlinear",
+    "SplitRoots": "passes.split_roots",
     "SubstituteAbs": "passes.substitute_abs",
     "SubstituteAveragePool": "passes.substitute_average_pool",
     "SubstituteDepthToSpace": "passes.substitute_depth_to_space",

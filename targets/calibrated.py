@@ -27,7 +27,7 @@ LEAST_ROWS, MOST_ROWS = 6, 128  # of a trial
 WORK = 24 << 30  # multiply-accumulates of all rows, about, and what takes as long
 ELEMENT = 100  # multiply-accumulates that a number of a value takes as long as
 TRIED = ("auto", "minmax", "mse", "percentile")  # observers, where the choice is free
-BEFORE = ("equalize-layers", "absorb-bias", "smooth-activations", "choose-ranges")
+BEFORE = ("equalize-layers", "absorb-bias", "smooth-activations", "split-roots", "choose-ranges")
 BEHIND = ("round-weights", "correct-bias")
 
 

@@ -100,7 +100,9 @@ def test_help_and_version(command: Command) -> None:
     flags = (
         "--target --output --input --freeze --precision --deployment-target --image --opset --external --passes --skip"
     )
-    flags += " --emit-ir --emit-onnx --verify --verify-data --strict --bisect --seed --json --quiet --debug --feature-level"
+    flags += (
+        " --emit-ir --emit-onnx --verify --verify-data --strict --bisect --seed --json --quiet --debug --feature-level"
+    )
     assert [flag for flag in flags.split() if flag not in done.out] == []
     assert command("--version") == (0, f"cincel {__version__}\n", "")
 

@@ -354,7 +354,8 @@ def _out_of_scale(o: Operator, kind: DType) -> str | None:
     if o.code not in (*SUMS, "HARD_SWISH"):
         return None
     limit = _at(o.outputs[0].quant, kind).scale[0] * ROOM.get((o.code, kind), 128)
-    return None if max(steps, default=0) < limit else f"the step of the result of {o.code} is far below that of an operand"
+    near = max(steps, default=0) < limit
+    return None if near else f"the step of the result of {o.code} is far below that of an operand"
 
 
 def _is_annotated(o: Operator) -> bool:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from compiler.graph import Graph, Node
+from compiler.graph import Graph
 from compiler.ops.activation import Clip
 from compiler.ops.elementwise import Add, Mul, Pow
 from compiler.pass_base import Pass
@@ -28,19 +28,15 @@ class SplitRoots(Pass):
     judge: Judge | None = None
 
     def run(self, graph: Graph, observer: Observer) -> int:
-        if self.judge is None or not self.judge.admits(graph):
-            return 0
         found = roots(graph)
-        if not found:
+        if self.judge is None or not self.judge.admits(graph) or not found:
             return 0
         seen = self.judge.trial(graph).ranges(graph)
         spans = [seen[r.shifted] for r in found]
         wide = [i for i, (low, high) in enumerate(spans) if low > 0 and high > LEAST_RATIO * low]
-        if not wide:
-            return 0
         middles = [float(np.sqrt(spans[i][0] * spans[i][1])) - found[i].constant for i in wide]
-        choice = {f"{len(wide)} roots": lambda twin: _split_all(twin, wide, middles)}
-        return self.judge.settle(graph, "split", choice, found[wide[0]].node, observer)
+        choice = {f"{len(wide)} roots": lambda twin: _split_all(twin, wide, middles)} if wide else {}
+        return self.judge.settle(graph, "split", choice, found[0].node, observer)
 
     def __str__(self) -> str:
         return self.pass_name()
@@ -53,11 +49,10 @@ def _split_all(graph: Graph, places: Sequence[int], middles: Sequence[float]) ->
 
 
 def _split(graph: Graph, root: Root, middle: float) -> None:
-    node: Node = root.node
     sums = then(graph, root, root.product.op, *root.product.inputs)  # again: rounded to steps of its own
     small = root.moved(graph, then(graph, root, Clip(high=middle), sums))
     large = then(graph, root, Clip(low=middle), root.sum)
     near, far = (then(graph, root, Pow(), then(graph, root, Add(), v, root.constant), -0.5) for v in (small, large))
     scaled = then(graph, root, Mul(), near, float(np.sqrt(middle + root.constant)))
-    graph.replace(node.output, then(graph, root, Mul(), scaled, far))
-    graph.erase_unread([node])
+    graph.replace(root.node.output, then(graph, root, Mul(), scaled, far))
+    graph.erase_unread([root.node])

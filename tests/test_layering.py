@@ -76,7 +76,7 @@ LAYERS = {
     "target": Layer(("compiler.target",), CORE),
     "passes": Layer(("passes",), (*GRAPH, "readers", "rewriting")),
     "codegen": Layer(("codegen",), ("types",)),
-    "quantizing": Layer(("targets.budget", "targets.calibrated"), (*CORE, "target", "passes")),
+    "quantizing": Layer(("targets.budget", "targets.calibrated", "targets.quantizing"), (*CORE, "target", "passes")),
     "targets": Layer(("targets",), (*CORE, "target", "passes", "codegen", "quantizing")),
     "roof": Layer(
         (

@@ -5,6 +5,7 @@ starts with, which the tool cannot follow. The tool writes several kinds of file
 full-integer one counts.
 """
 
+import os
 import subprocess
 import sys
 import tempfile
@@ -29,7 +30,9 @@ def main(source, rows, target, backend, quant_type, copy):
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "model.onnx")
         onnx.save(model, path)
-        argv = [str(Path(sys.executable).with_name("onnx2tf")), "-i", str(path), "-o", f"{folder}/out", "-oiqt"]
+        programs = Path(sys.executable).parent  # which it looks for its helpers in
+        os.environ["PATH"] = f"{programs}{os.pathsep}{os.environ.get('PATH', '')}"
+        argv = [str(programs / "onnx2tf"), "-i", str(path), "-o", f"{folder}/out", "-oiqt"]
         argv += ["-tb", backend, "-qt", quant_type]
         for index, i in enumerate(inputs):
             array = arrays[i.name]

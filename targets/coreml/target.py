@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from compiler import ops
 from compiler.errors import UsageError
 from compiler.graph import Graph, Node, Value
 from compiler.pass_base import PIPELINES, Step
 from compiler.rewrite import Unobserved
-from compiler.target import Target, expect_choice, expect_int8, refuse
-from compiler.tensor import BOOL, F16, Array, TensorType
+from compiler.target import expect_choice, expect_int8, refuse
+from compiler.tensor import BOOL, F16, TensorType
 from passes._compress import expect_kind
-from passes._qdq import carries_scales, is_held, random_bytes
+from passes._qdq import carries_scales, is_held
 from passes.absorb_qdq import AbsorbQdq
 from passes.annotate_weights import AnnotateWeights
 from passes.decompose import Decompose
@@ -29,10 +28,7 @@ from targets.coreml.int8 import remarks, scheme, settle
 from targets.coreml.lower import TABLE, Lowering
 from targets.coreml.lower.rounded import round_value
 from targets.coreml.mil import Program, identifier
-
-if TYPE_CHECKING:
-    from compiler.calibrate.trial import Trial
-    from targets.calibrated import Calibrated
+from targets.quantizing import QuantizingTarget, calibrated
 
 PRECISIONS = ("fp16", "fp32", "int8")
 TOLERANCE_DB = {"fp16": 45.0, "fp32": 60.0, "int8": 20.0}
@@ -45,7 +41,7 @@ OF_BYTES = (  # whose parts need whole numbers that fp16 does not hold
 )  # fmt: skip
 
 
-class CoreMLTarget(Target):
+class CoreMLTarget(QuantizingTarget):
     """A package for iOS and macOS, and for the Neural Engine in the first place.
 
     precision          fp16 (default) or fp32: the element type of every float tensor inside; inputs and outputs keep
@@ -94,11 +90,11 @@ class CoreMLTarget(Target):
         self._decompose = Decompose(keeps=self._keeps)
         self.images = dict(parse_image(text) for text in image)
         self.weights = self._checked_weights(weights, block_size)
-        self.calibrated: Calibrated | None = None
+        self.calibrated = None
         if precision == "int8":
             self._expect(SINCE_INT8, "--precision int8")
         if calibrate is not None:
-            self.calibrated = _calibrated(calibrate, observer or "auto", repair or "auto")
+            self.calibrated = calibrated(calibrate, observer or "auto", repair or "auto")
 
     @property
     def element(self) -> str:
@@ -148,17 +144,6 @@ class CoreMLTarget(Target):
         """Weights in fewer bits are another function; what is required tells a wrong package from a coarse one."""
         required = TOLERANCE_DB[self.precision]
         return required if self.weights is None else min(required, WEIGHTS_DB.get(self.weights.kind, 0.0))
-
-    def examples(self, graph: Graph) -> Mapping[str, Array] | None:
-        if self.calibrated is None:
-            return random_bytes(graph) if self.keeps_scales else None
-        return self.calibrated.example(graph)
-
-    def trial(self, graph: Graph) -> Trial | None:
-        return None if self.calibrated is None else self.calibrated.shown(graph)
-
-    def floats(self) -> Graph | None:
-        return None if self.calibrated is None else self.calibrated.floats()
 
     def _keeps(self, node: Node) -> bool:
         if self.keeps_scales and is_held(node):
@@ -237,12 +222,6 @@ class CoreMLTarget(Target):
         var = p.cast(p[v], self._feature_dtype(v.type))
         p.program.output(var if var.shape else p.add("expand_dims", {"x": var, "axes": [0]}, var.dtype, (1,)), name)
         return Port(external, name, v.type)
-
-
-def _calibrated(source: object, observer: str, repair: str) -> Calibrated:
-    from targets.calibrated import Calibrated  # with all that reads data: for int8 only
-
-    return Calibrated(source, observer, repair)
 
 
 def _port_need(t: TensorType) -> str:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from compiler.errors import UsageError
 from compiler.graph import Graph
 from compiler.onnx_export import checked_opset, save_model
 from compiler.pass_base import PIPELINES, Step
-from compiler.target import Target, expect_choice, expect_int8, refuse
-from compiler.tensor import I8, U8, Array
+from compiler.target import expect_choice, expect_int8, refuse
+from compiler.tensor import I8, U8
 from passes._compress import expect_kind
 from passes.annotate_weights import AnnotateWeights
 from passes.expand_int8 import ExpandInt8
@@ -19,10 +17,7 @@ from targets.onnx.artifact import OnnxArtifact
 from targets.onnx.int8_rules import kernels, scheme
 from targets.onnx.qdq import CLIPS, QdqGraph, is_clipped
 from targets.onnx.settle import settle
-
-if TYPE_CHECKING:
-    from compiler.calibrate.trial import Trial
-    from targets.calibrated import Calibrated
+from targets.quantizing import QuantizingTarget, calibrated
 
 PRECISIONS = ("fp32", "int8")
 IO_DTYPES = {"float32": None, "int8": I8, "uint8": U8}
@@ -33,7 +28,7 @@ KEPT = ("layer_norm", "rms_norm", "local_response_norm", "div", "lstm", "rnn")  
 SHOWN = 8  # layers that a warning names
 
 
-class OnnxTarget(Target):
+class OnnxTarget(QuantizingTarget):
     """A clean ONNX file.
 
     opset      13 to 28 (default: the newest that ONNX Runtime runs in full)
@@ -76,7 +71,7 @@ class OnnxTarget(Target):
         self.weights = self._checked_weights(weights, block_size)
         self.calibrated = None
         if precision == "int8":
-            self.calibrated = _calibrated(calibrate, observer or "auto", repair or "auto")
+            self.calibrated = calibrated(calibrate, observer or "auto", repair or "auto")
 
     def _checked_weights(self, kind: str | None, block: int | None) -> AnnotateWeights | None:
         """The pass that says how weights are stored. UsageError if the options do not fit together."""
@@ -104,15 +99,6 @@ class OnnxTarget(Target):
             if self.strict:
                 refuse("onnx, full int8", _in_floats(graph), "without --strict they stay floats between integers")
         return graph
-
-    def examples(self, graph: Graph) -> Mapping[str, Array] | None:
-        return None if self.calibrated is None else self.calibrated.example(graph)
-
-    def trial(self, graph: Graph) -> Trial | None:
-        return None if self.calibrated is None else self.calibrated.shown(graph)
-
-    def floats(self) -> Graph | None:
-        return None if self.calibrated is None else self.calibrated.floats()
 
     def emit(self, graph: Graph, path: Path) -> OnnxArtifact:
         if self.calibrated is None and self.weights is None:
@@ -148,12 +134,6 @@ def _account(lines: list[str]) -> list[str]:
         return []
     more = "" if len(lines) <= SHOWN else f"; and {len(lines) - SHOWN} more"
     return [f"NOT FULL INTEGER: {len(lines)} layers stay in float32; {'; '.join(lines[:SHOWN])}{more}"]
-
-
-def _calibrated(source: object, observer: str, repair: str) -> Calibrated:
-    from targets.calibrated import Calibrated  # with all that reads data: for int8 only
-
-    return Calibrated(source, observer, repair)
 
 
 TARGET = OnnxTarget

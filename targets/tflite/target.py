@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,9 +10,9 @@ from compiler.graph import Graph, Value
 from compiler.ops.layout import order_of
 from compiler.pass_base import PIPELINES, Step
 from compiler.rewrite import Unobserved
-from compiler.target import Target, expect_choice, refuse
-from compiler.tensor import BOOL, I8, I16, I32, I64, U8, U16, Array, DType
-from passes._qdq import carries_scales, is_held, random_bytes
+from compiler.target import expect_choice, refuse
+from compiler.tensor import BOOL, I8, I16, I32, I64, U8, U16, DType
+from passes._qdq import carries_scales, is_held
 from passes.absorb_qdq import AbsorbQdq
 from passes.absorb_shuffle import AbsorbShuffle
 from passes.annotate_int8 import AnnotateInt8
@@ -36,6 +35,7 @@ from passes.remove_dead import RemoveDead
 from passes.remove_identity import RemoveIdentity
 from passes.split_qlinear import SplitQlinear
 from passes.track_channels import TrackChannels
+from targets.quantizing import QuantizingTarget, calibrated
 from targets.tflite.artifact import Port, TfLiteArtifact
 from targets.tflite.halves import HalfWeights
 from targets.tflite.in_place import keep_apart
@@ -52,7 +52,6 @@ from targets.tflite.weights import store_weights
 from targets.tflite.writer import write
 
 if TYPE_CHECKING:
-    from compiler.calibrate.trial import Trial
     from passes._search import Budget
     from targets.calibrated import Calibrated
 
@@ -84,7 +83,7 @@ FILE_TYPES: dict[DType, str] = {BOOL: "BOOL", I8: "INT8", I16: "INT16", I32: "IN
                                 U16: "UINT16"}  # fmt: skip
 
 
-class TfLiteTarget(Target):
+class TfLiteTarget(QuantizingTarget):
     """A .tflite file of builtin operators.
 
     precision   fp32 (default), or fp16: weights are stored in 16 bits and widened when the model is loaded, but for
@@ -141,7 +140,7 @@ class TfLiteTarget(Target):
         self.io_layout = io_layout
         self.io_dtype = io_dtype
         given = observer or ("auto" if precision == "int8" else "minmax"), repair or "auto"  # 16 bits clip nothing
-        self.calibrated = None if calibrate is None else _calibrated(calibrate, *given)
+        self.calibrated = None if calibrate is None else calibrated(calibrate, *given)
         self.budget = _budget(self.calibrated, max_drop, min_psnr)
         self.weights = _weights(weights, block_size, precision)
         self.feature_level = checked_level(self.name, feature_level)
@@ -204,17 +203,6 @@ class TfLiteTarget(Target):
         )
         return graph
 
-    def examples(self, graph: Graph) -> Mapping[str, Array] | None:
-        if self.calibrated is None:
-            return random_bytes(graph) if self.keeps_scales else None
-        return self.calibrated.example(graph)
-
-    def trial(self, graph: Graph) -> Trial | None:
-        return None if self.calibrated is None else self.calibrated.shown(graph)
-
-    def floats(self) -> Graph | None:
-        return None if self.calibrated is None else self.calibrated.floats()
-
     def _in_integers(self, p: Lowering, inputs: list[Port], outputs: list[Port]) -> tuple[list[Port], list[Port]]:
         """Turn the model into one of integers; LegalityError if it cannot be all of it and that is asked for."""
         islands = Int8Model(p.model, self.io_dtype).islands
@@ -272,12 +260,6 @@ class TfLiteTarget(Target):
         artifact = TfLiteArtifact(path, inputs, outputs, lowering.warnings, model, halves)
         artifact.notes += copies(model) if self.keeps_scales else []
         return artifact
-
-
-def _calibrated(source: object, observer: str, repair: str) -> Calibrated:
-    from targets.calibrated import Calibrated  # with all that reads data: for int8 only
-
-    return Calibrated(source, observer, repair)
 
 
 def _weights(kind: str | None, block: int | None, precision: str | None) -> str:

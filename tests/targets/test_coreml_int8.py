@@ -89,6 +89,9 @@ def test_the_package_computes_what_the_simulation_does(tmp_path: Path) -> None:
     net = Net()
     graph = annotated(net.returns(conv(net(Relu(), conv(net.input(1, 6, 9, 9), 6)), 4)))
     settle(graph)
+    for v in (*graph.inputs, *(v for n in graph.nodes for v in n.outputs)):
+        if v.type.quant is not None:  # so that halves add little to what rounding to these steps does
+            v.type = v.type._replace(quant=v.type.quant._replace(scale=(4 * v.type.quant.scale[0],)))
     inputs = inputs_of(graph, seed=1)
     (name,) = graph.output_names
     expected = evaluate(simulated(graph).graph, inputs)[name]

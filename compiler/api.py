@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 import passes as _passes  # noqa: F401  # registers passes and pipelines
-from compiler.bisect import Culprit, bisect
+from compiler.bisect import Verdict, bisect, without_losses
 from compiler.compare import compare_all
 from compiler.errors import CompileError, UsageError, VerificationError
 from compiler.graph import Graph
@@ -249,8 +249,9 @@ def find_culprit(
     verify_data: Mapping[str, Array] | None = None,
     seed: int = 0,
     tolerance_db: float = 100.0,
-) -> Culprit | None:
-    """The first rewrite after which an output is further than `tolerance_db` from ONNX Runtime; None if none is.
+) -> Verdict:
+    """The first rewrite after which an output is further than `tolerance_db` from ONNX Runtime, if one is. Passes that
+    are to lose something do not run, but for those of a model that keeps its scales.
 
     target  looks at the model first; a quantized one that keeps its scales is rounded as they say, and as far from ONNX
             Runtime as the target allows, because sums between two steps round to either
@@ -264,15 +265,15 @@ def find_culprit(
             verify_data = target.examples(imported.graph) if verify_data is None else verify_data
             keeps = target.keeps_scales
             tolerance_db = min(tolerance_db, target.tolerance_db) if keeps else tolerance_db
+        manager, left_out = (manager, ()) if keeps else without_losses(manager)
         feeds, reference = reference_run(source, imported.graph, imported.frozen, verify_data, seed)
-
         peaks = output_peaks(imported.graph)
 
         def broken(graph: Graph) -> bool:
             found = run_graph(simulated(graph).graph if keeps else graph, feeds)
             return any(c.psnr_db < min(tolerance_db, c.limit_db) for c in compare_all(reference, found, peaks))
 
-        return bisect(imported.graph.clone, manager, broken)
+        return Verdict(bisect(imported.graph.clone, manager, broken), left_out)
 
 
 def _settled(target: Target, graph: Graph, manager: PassManager, own: bool) -> PassManager:

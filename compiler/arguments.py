@@ -117,8 +117,13 @@ def _reason(error: Exception, otherwise: str) -> str:
 
 
 def target_options(args: argparse.Namespace, names: Iterable[str]) -> dict[str, Any]:
-    """The options of these names, which are handed to the target; UsageError for those of data that is not there."""
+    """The options of these names, which are handed to the target; UsageError for those of data that is not there, and
+    for empty ones."""
     options = {name: getattr(args, name) for name in names}
+    for name, value in options.items():
+        if value == "":
+            option = f"--{name.replace('_', '-')}"
+            raise UsageError(f"{option} is given without a value", hint=f"leave {option} away for its default")
     asked = args.calibrate_rows, args.calibrate_image, args.resume_calibration, args.save_calibration
     options["calibrate"] = parse_data(args.calibrate, *asked)
     return options

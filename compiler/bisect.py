@@ -10,8 +10,11 @@ from compiler.errors import UsageError, VerificationError
 from compiler.graph import Graph
 from compiler.ledger import APPLIED, Entry
 from compiler.onnx_export import save_model
+from compiler.pass_base import ErrorClass, Fixpoint
 from compiler.pass_manager import PassManager
 from compiler.subgraph import extract
+
+ROUNDING = ("choose-ranges", "annotate-int8", "widen-activations", "fall-back")  # say how values are rounded
 
 
 class Culprit(NamedTuple):
@@ -22,6 +25,23 @@ class Culprit(NamedTuple):
     entry: Entry
     before: Graph
     after: Graph
+
+
+class Verdict(NamedTuple):
+    """What bisection found: the culprit, if a rewrite breaks the model, and the names of the passes that did not run,
+    because another function, or its numbers in integers, is what they are for."""
+
+    culprit: Culprit | None
+    left_out: tuple[str, ...] = ()
+
+
+def without_losses(manager: PassManager) -> tuple[PassManager, tuple[str, ...]]:
+    """The manager without the passes that are LOSSY, and without those that only say how values are rounded, and the
+    names of both."""
+    passes = [p for step in manager.steps for p in (step.passes if isinstance(step, Fixpoint) else (step,))]
+    names = {p.pass_name(): p.error_class for p in passes}
+    left_out = tuple(n for n, c in names.items() if n in manager.names and (c is ErrorClass.LOSSY or n in ROUNDING))
+    return PassManager(manager.steps, skip=(*manager.skip, *left_out)), left_out
 
 
 def bisect(fresh: Callable[[], Graph], manager: PassManager, broken: Callable[[Graph], bool]) -> Culprit | None:

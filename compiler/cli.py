@@ -18,7 +18,7 @@ from compiler.arguments import (
     target_options,
 )
 from compiler.errors import CompileError
-from compiler.options import OPTIONS, build_parser
+from compiler.options import OPTIONS, build_parser, expect_defaults
 
 if TYPE_CHECKING:
     from compiler.api import Compiled, Progress
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 VERIFICATION_FAILED = 3
 INTERRUPTED = 130
+CHECKING = ("model", "target", "check", "strict", "json", "quiet", "debug")  # arguments that --check looks at
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -102,7 +103,7 @@ def run_bisect(args: argparse.Namespace) -> int:
     path = reproducer_path(args.model, args.output)
     with progress_bar(enabled=not (args.json or args.quiet)) as tell:
         tell("bisect", 0)
-        culprit = find_culprit(
+        culprit, left_out = find_culprit(
             args.model,
             manager,
             target=target,
@@ -112,18 +113,20 @@ def run_bisect(args: argparse.Namespace) -> int:
             verify_data=load_arrays(args.verify_data),
             seed=args.seed,
         )
+    report = {"target": args.target, "model": args.model, "left_out": list(left_out), "culprit": None}
+    left = [f"left out, because losses are what to expect of them: {', '.join(left_out)}"] if left_out else []
     if culprit is None:
-        _say(args, {"target": args.target, "model": args.model, "culprit": None}, ["no rewrite breaks the model"])
+        _say(args, report, ["no rewrite breaks the model", *left])
         return 0
-    written = [str(p) for p in write_reproducer(culprit, path)]
+    written = [str(p) for p in write_reproducer(culprit, path)] if culprit.entry.before else []
     found = {"number": culprit.number, **culprit.entry.as_json()}
-    report = {"target": args.target, "model": args.model, "culprit": found, "reproducer": written}
-    _say(args, report, _describe_culprit(culprit, written[0]))
+    _say(args, {**report, "culprit": found, "reproducer": written}, [*_describe_culprit(culprit, written), *left])
     return VERIFICATION_FAILED
 
 
 def run_check(args: argparse.Namespace) -> int:
-    """Check a .tflite file, whoever wrote it."""
+    """Check a .tflite file, whoever wrote it. UsageError for options that say how to compile."""
+    expect_defaults(args, CHECKING, "--check checks a file, and compiles nothing")
     from targets.tflite.check import check
 
     report = check(args.model, args.target, strict=args.strict)
@@ -131,12 +134,13 @@ def run_check(args: argparse.Namespace) -> int:
     return report.exit_code
 
 
-def _describe_culprit(culprit: Culprit, path: str) -> list[str]:
+def _describe_culprit(culprit: Culprit, written: Sequence[str]) -> list[str]:
     e = culprit.entry
-    return [
-        f"rewrite {culprit.number}, {e.rule} of pass {e.pass_name}, breaks the model at {', '.join(sorted(e.origin))}",
-        f"  {' '.join(e.before)} -> {' '.join(e.after) or 'an existing value'}; reproducer: {path}",
-    ]
+    at = f" at {', '.join(sorted(e.origin))}" if e.origin else ""
+    after = " ".join(e.after) or "an existing value"
+    change = f"{' '.join(e.before)} -> {after}" if e.before else "many layers at once"
+    told = f"reproducer: {written[0]}" if written else "no reproducer, because the rewrite names no layers"
+    return [f"rewrite {culprit.number}, {e.rule} of pass {e.pass_name}, breaks the model{at}", f"  {change}; {told}"]
 
 
 @contextmanager

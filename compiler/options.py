@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Collection
 from typing import NoReturn
 
 from compiler.arguments import parse_seed
@@ -57,6 +58,15 @@ def build_parser() -> Parser:
     return p
 
 
+def expect_defaults(args: argparse.Namespace, free: Collection[str], reason: str) -> None:
+    """UsageError with the reason for arguments other than the `free` ones that are not what they are by default."""
+    parser = build_parser()
+    given = [name for name, value in vars(args).items() if name not in free and value != parser.get_default(name)]
+    if given:
+        options = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+        raise UsageError(f"{reason}: it has no use for {options}", hint=f"leave {options} away")
+
+
 def _describe_model(model: Group) -> None:
     model.add_argument(
         "--input", action="append", default=[], metavar="NAME=1x3x224x224", help="shape of an input with dynamic dims"
@@ -94,7 +104,7 @@ def _describe_target(target: Group) -> None:
         "--min-psnr", type=float, metavar="DB", help="nnapi, int8: the same for the PSNR of every output, in dB"
     )
     target.add_argument(
-        "--weights", metavar="W", help="weights alone are stored as int8 or int4, for ane as palette1 ... palette8 too"
+        "--weights", metavar="W", help="weights alone are stored as int8 or int4, for ane as palette1, 2, 3, 4, 6, 8"
     )
     target.add_argument(
         "--block-size", type=int, metavar="N", help="--weights: how many weights share a scale, or channels a table"

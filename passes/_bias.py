@@ -25,7 +25,8 @@ def has_bias(node: Node) -> bool:
 
 def mean_errors(graph: Graph, floats: Graph, rows: Rows) -> dict[int, Array]:
     """By the place of a layer: what its result lacks on average, for each channel, when all layers before it are
-    quantized and have been given what theirs lacked. `floats` are the same layers with the weights as they were."""
+    quantized and have been given what theirs lacked. Layers that share a bias have one error. `floats` are the same
+    layers with the weights as they were."""
     places = [i for i, n in enumerate(graph.nodes) if has_bias(n)]
     nodes, originals = list(graph.nodes), list(floats.nodes)
     wanted = _means(rows, floats, [originals[i].output for i in places])
@@ -41,7 +42,21 @@ def mean_errors(graph: Graph, floats: Graph, rows: Rows) -> dict[int, Array]:
         found[i] = lacking
         shape = [-1 if k == axis else 1 for k in range(v.type.rank)]
         sent = [a + lacking.reshape(shape).astype(a.dtype) for a in given]
-    return found
+    return _shared(nodes, found)
+
+
+def _shared(nodes: Sequence[Node], errors: dict[int, Array]) -> dict[int, Array]:
+    """Layers with the same weights and bias, such as the steps of a recurrent one, keep the same bias and get the mean
+    of their errors; those that have no bias do not get one."""
+    alike: dict[tuple[int, ...], list[int]] = {}
+    for i in errors:
+        alike.setdefault(tuple(id(v.data) for v in nodes[i].inputs[1:] if v is not None), []).append(i)
+    means: dict[int, Array] = {}
+    for (_, *bias), places in alike.items():
+        if len(places) == 1 or bias:
+            mean = np.mean([errors[i] for i in places], axis=0)
+            means.update((i, mean) for i in places)
+    return means
 
 
 def axis_of(node: Node | None) -> int:

@@ -36,8 +36,9 @@ class Limits(NamedTuple):
         return drop_kept and (self.psnr is None or found.psnr >= self.psnr)
 
     def measure(self, reference: Outputs, results: Outputs, labels: Array | None = None) -> Standing:
-        """How far results are from the floats. Rows lost are those whose winning class is another; with labels, those
-        fewer that are right. UsageError if that is asked for and no output has classes, or none is right."""
+        """How far results are from the floats. Rows lost are those whose winning class is another (of a single
+        probability: on the other side of 1/2); with labels, those fewer that are right. UsageError if that is asked
+        for and no output has classes, or none is right."""
         floats = [name for name, array in reference[0].items() if array.dtype.kind == "f"]
         psnr = IDENTICAL_DB
         for name in floats:
@@ -45,16 +46,27 @@ class Limits(NamedTuple):
             psnr = min(psnr, compare(name, a, b).psnr_db)
         if self.drop is None:
             return Standing(None, psnr)
-        scores = next((n for n in floats if reference[0][n].ndim == 2 and reference[0][n].shape[1] > 1), None)
+        scores = next((n for n in floats if _tells_classes([row[n] for row in reference])), None)
         if scores is None:
             raise UsageError(
-                "--max-drop counts winning classes, and no output has the form [rows, classes]",
+                "--max-drop counts winning classes, and no output is [rows, classes], or [rows, 1] from 0 to 1",
                 hint="--min-psnr bounds the distance of any output",
             )
-        before, after = (np.concatenate([row[scores].argmax(1) for row in rows]) for rows in (reference, results))
+        before, after = (np.concatenate([_winners(row[scores]) for row in rows]) for rows in (reference, results))
         if labels is None or len(labels) < len(before):
             return Standing(float((before != after).mean()), psnr)
         return Standing(_lost(before, after, labels[: len(before)]), psnr)
+
+
+def _tells_classes(rows: list[Array]) -> bool:
+    """Whether a value holds scores of classes, or the probability of one of two."""
+    if rows[0].ndim != 2 or not rows[0].size:
+        return False
+    return rows[0].shape[1] > 1 or all(bool((array >= 0).all() and (array <= 1).all()) for array in rows)
+
+
+def _winners(scores: Array) -> Array:
+    return np.asarray(scores.argmax(1) if scores.shape[1] > 1 else (scores[:, 0] > 0.5).astype(np.int64))
 
 
 def _lost(before: Array, after: Array, labels: Array) -> float:

@@ -12,7 +12,7 @@ from compiler.quantize import block_peaks, peaks_along, rounded_up, symmetric
 from compiler.tensor import I4, I8, Array, Block, Palette, QuantParams
 from passes._palette import palette_of
 
-KINDS = ("int8", "int4", *(f"palette{bits}" for bits in range(1, 9)))
+KINDS = ("int8", "int4", *(f"palette{bits}" for bits in (1, 2, 3, 4, 6, 8)))
 BLOCK = 32  # of int4, where no size is asked for
 LEAST = 2048  # elements; what a smaller weight saves is hardly worth a layer that expands it
 LARGEST = float(np.finfo(np.float16).max)

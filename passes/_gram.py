@@ -6,7 +6,7 @@ layer one group. H is kept in blocks of neighbouring inputs along its diagonal, 
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from math import prod
 
 import numpy as np
@@ -86,6 +86,14 @@ class Gram:
         found = [np.matmul(p.transpose(0, 2, 1), p) for p in parts]
         self.blocks = found if not self.blocks else [a + b for a, b in zip(self.blocks, found, strict=True)]
         self.count += rows.shape[1]
+
+
+def together(grams: Sequence[Gram]) -> Gram:
+    """H of all rows that several layers read."""
+    found = Gram()
+    found.blocks = [np.sum(blocks, axis=0) for blocks in zip(*(g.blocks for g in grams), strict=True)]
+    found.count = sum(g.count for g in grams)
+    return found
 
 
 def _some(count: int, most: int, rng: np.random.Generator) -> Array:

@@ -22,8 +22,8 @@ class Trial(Protocol):
 
     feeds: Sequence[Mapping[str, Array]]
 
-    def snr(self, graph: Graph) -> float:
-        """Signal-to-noise ratio of the outputs in dB, rounded where the graph is annotated."""
+    def snrs(self, graph: Graph) -> Sequence[float]:
+        """Signal-to-noise ratio of each output of floats in dB, rounded where the graph is annotated."""
 
     def ranges(self, graph: Graph) -> Ranges:
         """The smallest and the largest number of every value of floats."""
@@ -82,7 +82,7 @@ class Judge:
         self.rows = rows
         self.floats: Graph | None = None
         self.given = False
-        self._known: tuple[tuple[object, ...], float] | None = None
+        self._known: tuple[tuple[object, ...], Sequence[float]] | None = None
         self._seen: tuple[Graph, tuple[object, ...], Mapping[Value, Channels]] | None = None
 
     def admits(self, graph: Graph) -> bool:
@@ -104,49 +104,75 @@ class Judge:
         return self._seen[2]
 
     def score(self, graph: Graph) -> float:
-        """The SNR of a graph on the rows of the trial; one that is not annotated yet is by what they show."""
+        """The SNR of a graph on the rows of the trial, the mean over its outputs."""
+        return mean(self.scores(graph))
+
+    def scores(self, graph: Graph) -> Sequence[float]:
+        """The SNR of each output on the rows of the trial; a graph that is not annotated yet is by what they show."""
         key = _key(graph)
         if self._known is not None and _same(self._known[0], key):
             return self._known[1]
         trial = self.trial(graph)
         if is_annotated(graph):
-            return trial.snr(with_logits(graph))
+            return trial.snrs(with_logits(graph))
         return self._annotated(trial, graph, trial.ranges(graph))
 
-    def score_ranges(self, graph: Graph, ranges: Ranges) -> float:
-        """The SNR of a graph that is not annotated yet by these ranges."""
+    def scores_by(self, graph: Graph, ranges: Ranges) -> Sequence[float]:
+        """The SNR of each output of a graph that is not annotated yet by these ranges."""
         return self._annotated(self.trial(graph), graph, ranges)
 
     def settle(self, graph: Graph, rule: str, choices: Mapping[str, Change], where: Node, observer: Observer) -> int:
-        """Make the change that helps most, if one helps enough; the observer is told either way. Returns 1 or 0."""
+        """Make the change that helps most, if one helps enough and costs no output much; the observer is told either
+        way. Returns 1 or 0."""
         if not choices or not observer.allow():
             return 0
-        before = self.score(graph)
-        self._known = _key(graph), before
+        ratios = self.scores(graph)
+        self._known = _key(graph), ratios
+        before = mean(ratios)
         count = f"{len(self.trial(graph).feeds)} rows"
-        found, due = {}, {}
+        after, due = {}, {}
         for name, change in choices.items():
             twin = graph.clone()
             change(twin)
-            found[name] = self.score(twin)
+            after[name] = self.scores(twin)
             due[name] = LEAST_DB if len(twin) <= len(graph) else LAYER_DB
-        best = max(found, key=lambda name: found[name] - due[name])
-        if not found[best] >= before + due[best]:
-            told = ", ".join(f"{name} {db - before:+.2f} dB" for name, db in found.items())
+        found = {name: mean(a) for name, a in after.items()}
+        fair = [name for name, a in after.items() if worst_loss(ratios, a) <= LEAST_DB]
+        best = max(fair, key=lambda name: found[name] - due[name], default=None)
+        if best is None or not found[best] >= before + due[best]:
+            told = ", ".join(
+                f"{name} {db - before:+.2f} dB{_traded(ratios, after[name])}" for name, db in found.items()
+            )
             observer.skipped(rule, where, f"{told} on {count}, from {before:.2f} dB")
             return 0
         choices[best](graph)
-        self._known = _key(graph), found[best]
+        self._known = _key(graph), after[best]
         text = f"{best}: {before:.2f} to {found[best]:.2f} dB on {count}"
         observer.fired(Firing(text, (), (), (), (), ()))
         return 1
 
-    def _annotated(self, trial: Trial, graph: Graph, ranges: Ranges) -> float:
+    def _annotated(self, trial: Trial, graph: Graph, ranges: Ranges) -> Sequence[float]:
         twin = graph.clone()
         pairs = zip(_values(graph), _values(twin), strict=True)
         told = {b: ranges[a] for a, b in pairs if a in ranges}
         AnnotateInt8(scheme=self.scheme, calibrate=lambda _: told).run(twin, Unobserved())
-        return trial.snr(with_logits(twin))
+        return trial.snrs(with_logits(twin))
+
+
+def mean(ratios: Sequence[float]) -> float:
+    """The mean of what outputs have; 0 without any."""
+    return sum(ratios) / max(len(ratios), 1)
+
+
+def worst_loss(before: Sequence[float], after: Sequence[float]) -> float:
+    """The most dB that an output loses; 0 if none does."""
+    return max((a - b for a, b in zip(before, after, strict=True)), default=0.0)
+
+
+def _traded(before: Sequence[float], after: Sequence[float]) -> str:
+    """That one output loses what others gain, if it is so."""
+    loss = worst_loss(before, after)
+    return f" ({-loss:+.2f} dB for one output)" if loss > LEAST_DB and mean(after) > mean(before) else ""
 
 
 def is_annotated(graph: Graph) -> bool:

@@ -10,7 +10,7 @@ from compiler.graph import Graph, Node, Value
 from compiler.quantize import dequantized, limits
 from compiler.tensor import I16, Array
 from passes._fitted import data_of
-from passes._gram import Gram, as_rows, enough, from_rows, is_matrix, kind_of, samples
+from passes._gram import Gram, as_rows, enough, from_rows, is_matrix, kind_of, samples, together
 from passes._repair import Rows
 from passes._rounding import rounded
 
@@ -20,8 +20,22 @@ def choose(graph: Graph, rows: Rows) -> dict[Node, Array]:
     known by then."""
     nodes = [n for n in graph.nodes if is_matrix(n) and _is_stored(n.inputs[1])]
     grams = _grams(graph, nodes, rows)
-    made = {n: _weight(n, grams[kind_of(n)]) for n in nodes}
+    made: dict[Node, Array] = {}
+    for alike in _shared(nodes):
+        kinds = dict.fromkeys(map(kind_of, alike))
+        made.update(dict.fromkeys(alike, _weight(alike[0], together([grams[kind] for kind in kinds]))))
     return {n: data for n, data in made.items() if not np.array_equal(data, data_of(n.inputs[1]))}
+
+
+def _shared(nodes: list[Node]) -> list[list[Node]]:
+    """Layers that multiply with the same numbers in the same way, such as the steps of a recurrent one, side by side;
+    their weights stay the same."""
+    alike: dict[Hashable, list[Node]] = {}
+    for n in nodes:
+        w = n.inputs[1]
+        assert w is not None
+        alike.setdefault((n.op, id(w.data), w.type.quant), []).append(n)
+    return list(alike.values())
 
 
 def _is_stored(v: Value | None) -> bool:
@@ -54,4 +68,6 @@ def _weight(node: Node, gram: Gram) -> Array:
     limit = limits(params.dtype, narrow=True)[1]
     steps = as_rows(node, step)
     made = rounded(as_rows(node, data), steps, limit, gram.blocks, gram.count)
-    return from_rows(node, made, data.shape)
+    found = np.ascontiguousarray(from_rows(node, made, data.shape), data.dtype)
+    found.flags.writeable = False  # so that all constants of it share it
+    return found

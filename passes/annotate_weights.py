@@ -15,9 +15,9 @@ from passes._compress import BLOCK, annotate, bits_of, expect_kind
 
 
 class AnnotateWeights(Pass):
-    """Weights as int8, int4 or palette1 ... palette8 (`kind`; without one the pass does nothing), with a scale for each
-    `block` elements that are summed over, or a table for each `block` results (0: a scale for each result, one table;
-    by default 32 for int4 and 0 for the others); `halves`: of numbers that fp16 holds."""
+    """Weights as int8, int4 or palette1, 2, 3, 4, 6 or 8 (`kind`; without one the pass does nothing), with a scale for
+    each `block` elements that are summed over, or a table for each `block` results (0: a scale for each result, one
+    table; by default 32 for int4 and 0 for the others); `halves`: of numbers that fp16 holds."""
 
     error_class = ErrorClass.EXACT
     kind: str = ""

@@ -11,7 +11,7 @@ from __future__ import annotations
 from compiler.graph import Graph
 from compiler.pass_base import ErrorClass, Pass
 from compiler.rewrite import Firing, Observer
-from passes._repair import LEAST_DB, Judge, Observers
+from passes._repair import LEAST_DB, Judge, Observers, mean, worst_loss
 
 
 class ChooseRanges(Pass):
@@ -28,8 +28,11 @@ class ChooseRanges(Pass):
         candidates = self.observers.candidates(graph)
         if len(candidates) < 2:
             return 0
-        scores = {name: self.judge.score_ranges(graph, ranges) for name, ranges in candidates.items()}
-        usual, best = next(iter(scores)), max(scores, key=lambda name: scores[name])
+        ratios = {name: self.judge.scores_by(graph, ranges) for name, ranges in candidates.items()}
+        usual = next(iter(ratios))
+        scores = {name: mean(found) for name, found in ratios.items()}
+        fair = [name for name, found in ratios.items() if worst_loss(ratios[usual], found) <= LEAST_DB]
+        best = max(fair, key=lambda name: scores[name])
         told = ", ".join(f"{name} {db:.2f} dB" for name, db in scores.items())
         if scores[best] < scores[usual] + LEAST_DB:
             observer.skipped("ranges", next(iter(graph.nodes)), told)

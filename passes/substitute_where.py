@@ -1,6 +1,7 @@
 """Hide scores from a softmax by a sum with a constant mask, for accelerators that do not choose between values.
 
--1000 is so far below scores that its exponential is 0; 0 leaves the others as they are.
+0 leaves the scores that are shown as they are. -1000 takes a hidden one so far below them that its exponential is 0 in
+float32, unless it is by 896 or more above all scores that its row shows: exp(-104) is 0.
 """
 
 from __future__ import annotations

@@ -29,8 +29,8 @@ def budget_of(calibrated: Calibrated, max_drop: str | float | None, min_psnr: fl
     if max_drop is None and min_psnr is None:
         return None
     drop = None if max_drop is None else parse_share(str(max_drop))
-    if min_psnr is not None and not np.isfinite(min_psnr):
-        raise UsageError(f"--min-psnr {min_psnr} is no number of decibels", hint="give one, such as 40")
+    if min_psnr is not None and not 0 < min_psnr < np.inf:
+        raise UsageError(f"--min-psnr {min_psnr:g} is no number of decibels above 0", hint="give one, such as 40")
     if calibrated.saved is not None:
         raise UsageError(
             "a budget is measured on rows, and a saved calibration holds none", hint="--calibrate the data"

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from compiler.calibrate.fitting import Fitting
 from compiler.calibrate.names import fingerprint
-from compiler.calibrate.record import Calibration, is_calibration, load_calibration
+from compiler.calibrate.record import Calibration, expect_writable, is_calibration, load_calibration
 from compiler.calibrate.run import calibrate, expect_graph, ranges_of
-from compiler.calibrate.sources import Data, Feeds
+from compiler.calibrate.sources import Data, Feeds, expect_images
 from compiler.calibrate.trial import Trial
 from compiler.errors import UsageError
 from compiler.graph import Graph
@@ -43,9 +43,10 @@ class Calibrated:
         self.data = source if isinstance(source, Data) else Data(source)
         self.source = self.data.source
         self.saved = self.source if isinstance(self.source, str) and is_calibration(self.source) else None
-        _expect_apart(self.data)
+        _expect_sound(self.data)
         self.observer = observer
-        self.repair = repairs(repair) if self.saved is None else ()
+        found = repairs(repair)
+        self.repair = found if self.saved is None else ()
         self.calibration: Calibration | None = None
         self._of: Graph | None = None
         self._trial: Trial | None = None
@@ -164,9 +165,13 @@ class Calibrated:
             return list(islice(feeds, count))
 
 
-def _expect_apart(data: Data) -> None:
-    """UsageError for a calibration that would be written over the data it is made of."""
+def _expect_sound(data: Data) -> None:
+    """UsageError for a calibration that cannot be written, or would be over the data it is made of, and for a rule of
+    pixels where there are none."""
+    expect_images(data)
     source, save = data.source, data.save
+    if save is not None:
+        expect_writable(save)
     if save is None or not isinstance(source, str | os.PathLike) or is_calibration(save):
         return
     if Path(save).exists() and Path(source).exists() and Path(save).samefile(source):

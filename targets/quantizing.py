@@ -37,8 +37,8 @@ class QuantizingTarget(Target):
         return None if self.calibrated is None else self.calibrated.floats()
 
 
-def calibrated(source: object, observer: str, repair: str) -> Calibrated:
+def calibrated(source: object, observer: str | None, repair: str | None) -> Calibrated:
     """The data, with how ranges are chosen and what may be repaired; see `targets.calibrated`."""
     from targets.calibrated import Calibrated  # with all that reads data: for int8 only
 
-    return Calibrated(source, observer, repair)
+    return Calibrated(source, "auto" if observer is None else observer, "auto" if repair is None else repair)

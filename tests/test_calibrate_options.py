@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from PIL import Image
 
 from compiler.arguments import parse_data
+from compiler.calibrate.images import ImageRule
 from compiler.calibrate.names import fingerprint
 from compiler.calibrate.record import is_calibration, load_calibration
 from compiler.calibrate.run import calibrate
@@ -18,6 +20,7 @@ from compiler.errors import UsageError
 from compiler.graph import Graph
 from compiler.ops.elementwise import Mul
 from compiler.tensor import F32, TensorType
+from targets.tflite.target import TfLiteTarget
 from tests.command import Command
 
 ROOT = Path(__file__).parent.parent
@@ -141,3 +144,27 @@ def test_data_are_not_written_over(run: Command, tmp_path: Path) -> None:
     done = run(*COMMAND, "--calibrate", str(data), "--save-calibration", str(data), *out)
     assert done.code == 2 and "would be written over the data" in done.err
     assert data.read_bytes() == ROWS.read_bytes()
+
+
+def test_a_rule_of_pixels_is_for_images(run: Command, tmp_path: Path) -> None:
+    out = ("-o", str(tmp_path / "m.tflite"))
+    done = run(*COMMAND, "--calibrate", str(ROWS), "--calibrate-image", "scale=1/255", *out)
+    assert done.code == 2
+    assert f"a rule of pixels is for a folder of images, and the calibration data {str(ROWS)!r} is none" in done.err
+    with pytest.raises(UsageError, match="the calibration data a ndarray is none"):
+        calibrate(scaled(), rows(4), "minmax", images=ImageRule())
+    np.save(tmp_path / "row.npy", rows(1))
+    with pytest.raises(UsageError, match=r"a rule of pixels is for images, and the folder .* holds none"):
+        calibrate(scaled(), tmp_path, "minmax", images=ImageRule())
+
+
+def test_a_calibration_that_cannot_be_saved_is_told_before_any_data_are_read(tmp_path: Path) -> None:
+    class Unread(Iterator[np.ndarray]):
+        def __next__(self) -> np.ndarray:
+            raise AssertionError("the data were read")
+
+    (tmp_path / "folder.npz").mkdir()
+    for path, words in (("none/c.npz", "there is no folder"), ("folder.npz", "it is a folder"), ("c.txt", "no name")):
+        with pytest.raises(UsageError, match=words):
+            TfLiteTarget("int8", calibrate=Data(Unread(), save=str(tmp_path / path)))
+    assert [p.name for p in tmp_path.iterdir()] == ["folder.npz"]

@@ -141,6 +141,7 @@ def test_all_names_of_the_program_are_the_same_program() -> None:
 
 # -- usage errors ----------------------------------------------------------------------------------------------------
 
+INT8 = ["--target", "nnapi", "--precision", "int8", "--calibrate", "synthetic"]
 USAGE = [
     (["--target", "tpu"], "there is no target named 'tpu'"),
     (["--bogus"], "unrecognized arguments: --bogus"),
@@ -175,6 +176,17 @@ USAGE = [
     (["--emit-ir", "none/g.ir"], "the folder 'none' does not exist"),
     (["--emit-ir", "g", "--emit-onnx", "g"], "the same file"),
     (["--bisect", "-o", "none/o.onnx"], "the folder 'none' does not exist"),
+    ([*INT8, "--repair", ""], "--repair is given without a value"),
+    ([*INT8, "--observer", ""], "--observer is given without a value"),
+    ([*INT8, "--min-psnr", "-3"], "--min-psnr -3 is no number of decibels above 0"),
+    ([*INT8, "--min-psnr", "nan"], "--min-psnr nan is no number of decibels above 0"),
+    ([*INT8, "--max-drop=-0.5%"], "--max-drop '-0.5%' is no share of the rows"),
+    ([*INT8, "--save-calibration", "none/c.npz"], "to 'none/c.npz': there is no folder 'none'"),
+    ([*INT8, "--save-calibration", "c.txt"], "'c.txt' is no name of a calibration"),
+    ([*INT8, "--calibrate-image", "scale=1"], "for a folder of images, and the calibration data 'synthetic' is none"),
+    (["--check", "--target", "nnapi", "--precision", "int8", "--seed", "3"], "it has no use for --precision, --seed"),
+    (["--check", "--target", "nnapi", "-o", "o.tflite", "--bisect"], "it has no use for --output, --bisect"),
+    (["--target", "ane", "--weights", "palette5"], "weights cannot be stored as 'palette5'"),
 ]
 
 

@@ -11,11 +11,12 @@ import onnx
 import pytest
 
 import passes  # registers the pipelines
-from compiler.graph import Value
+from compiler.graph import Graph, Value
 from compiler.ops import Mul, Relu
-from compiler.pass_base import PASSES, ErrorClass, RewritePass
+from compiler.pass_base import PASSES, ErrorClass, Pass, RewritePass
 from compiler.pattern import Layer, Match, Wild
-from compiler.rewrite import Builder, Rule
+from compiler.rewrite import Builder, Firing, Observer, Rule
+from passes._fitted import data_of, set_data
 from tests.command import ROOT, Command, convolutional
 from tests.onnx_models import run
 
@@ -137,7 +138,7 @@ def test_bisection_finds_the_wrong_rewrite(command: Command, cnn: Path) -> None:
     done = command(cnn, "-t", "onnx", "--passes", WRONG, "--bisect", "--json")
     assert done.code == 3
     found = done.report
-    assert found.keys() == {"target", "model", "culprit", "reproducer"}
+    assert found.keys() == {"target", "model", "culprit", "left_out", "reproducer"} and found["left_out"] == []
     assert found["culprit"]["number"] == 3 and found["culprit"]["pass"] == "weaken-relu-pass"
     assert found["culprit"]["pattern"] == "weakened" and found["culprit"]["origin"] == ["r_node"]
     assert found["reproducer"] == ["cnn.bisect.onnx", "cnn.bisect.after.onnx"]
@@ -154,6 +155,48 @@ def test_bisection_of_a_sound_pipeline(command: Command, cnn: Path) -> None:
     assert done.code == 0 and done.report["culprit"] is None
     assert command(cnn, "-t", "onnx", "--bisect").out == "no rewrite breaks the model\n"
     assert command(cnn, "-t", "onnx", "--bisect", "--quiet").out == ""
+
+
+INT8 = ("--precision", "int8", "--calibrate", "synthetic", "--bisect")
+
+
+def test_bisection_of_int8_leaves_out_what_is_to_lose_something(command: Command, cnn: Path) -> None:
+    done = command(cnn, "-t", "nnapi", *INT8)
+    assert done.code == 0
+    verdict, left = done.out.splitlines()
+    assert verdict == "no rewrite breaks the model"
+    assert left.startswith("left out, because losses are what to expect of them: ")
+    assert {"annotate-int8", "round-weights", "correct-bias"} <= set(left.partition(": ")[2].split(", "))
+    report = command(cnn, "-t", "nnapi", *INT8, "--skip", "correct-bias", "--json").report
+    assert report["culprit"] is None and "round-weights" in report["left_out"]
+    assert "correct-bias" not in report["left_out"]
+
+
+class SilencePass(Pass):
+    """Turns all weights to zero, and does not say at which layers."""
+
+    def run(self, graph: Graph, observer: Observer) -> int:
+        if not observer.allow():
+            return 0
+        for node in graph.nodes:
+            if node.op.name == "conv":
+                set_data(graph, node, 1, 0 * data_of(node.inputs[1]))
+        observer.fired(Firing("silence", (), (), (), (), ()))
+        return 1
+
+
+def test_a_rewrite_without_a_place_is_told_without_one(
+    command: Command, cnn: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(PASSES, SilencePass.pass_name(), SilencePass)
+    done = command(cnn, "-t", "onnx", "--passes", "silence-pass", "--bisect")
+    assert done.code == 3
+    assert done.out.splitlines() == [
+        "rewrite 1, silence of pass silence-pass, breaks the model",
+        "  many layers at once; no reproducer, because the rewrite names no layers",
+    ]
+    assert command(cnn, "-t", "onnx", "--passes", "silence-pass", "--bisect", "--json").report["reproducer"] == []
+    assert list(Path().glob("*.bisect*")) == []
 
 
 def test_each_rewrite_of_a_trained_model_is_measured(command: Command) -> None:

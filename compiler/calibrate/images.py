@@ -119,6 +119,11 @@ class Folder:
         if len(self._files) < len(found):
             self.notes.append(f"{len(found) - self.length} other files of {str(path)!r} were left out")
         self._read = _array
+        if rule is not None and not images:
+            raise UsageError(
+                f"a rule of pixels is for images, and the folder {str(path)!r} holds none",
+                hint="leave --calibrate-image away",
+            )
         if images:
             chosen = checked_rule(rule or ImageRule())
             reader = _Reader(frame_of(self._name, self._type, chosen.layout), chosen, self._type)

@@ -85,7 +85,7 @@ class Calibration:
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write a `.npz` or `.json` file; UsageError for another suffix or a path that cannot be written."""
         target = Path(path)
-        _expect_suffix(target)
+        expect_writable(target)
         try:
             target.write_bytes(self._npz() if target.suffix == ".npz" else self._json())
         except OSError as e:
@@ -175,6 +175,21 @@ def is_calibration(path: str | os.PathLike[str]) -> bool:
             return archive.namelist()[:1] == ["description.npy"]
     except (OSError, BadZipFile):
         return False
+
+
+def expect_writable(path: str | os.PathLike[str]) -> None:
+    """UsageError for a path that `Calibration.save` could not write to; nothing is written."""
+    target = Path(path)
+    _expect_suffix(target)
+    reason = ""
+    if target.is_dir():
+        reason = "it is a folder"
+    elif not target.parent.is_dir():
+        reason = f"there is no folder {str(target.parent)!r}"
+    elif not os.access(target if target.exists() else target.parent, os.W_OK):
+        reason = "permission denied"
+    if reason:
+        raise UsageError(f"the calibration cannot be written to {str(target)!r}: {reason}")
 
 
 def _expect_suffix(path: Path) -> None:

@@ -53,6 +53,7 @@ class Feeds:
         self, source: object, types: Mapping[str, TensorType], rule: ImageRule | None = None, seed: int = 0
     ) -> None:
         data = source if isinstance(source, Data) else Data(source, images=rule)
+        expect_images(data)
         if data.rows is not None and data.rows < 1:
             raise UsageError(f"{data.rows} rows are too few to calibrate on", hint="100 or more are usual")
         self._most = data.rows
@@ -112,6 +113,18 @@ class Feeds:
         self.length = items.length
         self.notes += items.notes
         return items
+
+
+def expect_images(data: Data) -> None:
+    """UsageError for a rule of pixels with a source that is no folder, and holds numbers."""
+    source = data.source
+    if data.images is None or (isinstance(source, str | os.PathLike) and Path(source).is_dir()):
+        return
+    what = repr(str(source)) if isinstance(source, str | os.PathLike) else f"a {type(source).__name__}"
+    raise UsageError(
+        f"a rule of pixels is for a folder of images, and the calibration data {what} is none",
+        hint="leave --calibrate-image away, and store the numbers that the model reads",
+    )
 
 
 def _from_path(

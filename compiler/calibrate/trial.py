@@ -44,8 +44,12 @@ class Trial:
         return [run_session(session, feed) for feed in self.feeds]
 
     def snr(self, graph: Graph) -> float:
-        """Signal-to-noise ratio in dB of the outputs, rounded where the graph is annotated."""
+        """Signal-to-noise ratio in dB, the mean over the outputs, rounded where the graph is annotated."""
         return mean_snr(self.reference(graph), self.run(simulated(graph).graph))
+
+    def snrs(self, graph: Graph) -> list[float]:
+        """That of each output of floats."""
+        return output_snrs(self.reference(graph), self.run(simulated(graph).graph))
 
     def ranges(self, graph: Graph) -> dict[Value, tuple[float, float]]:
         """The smallest and the largest number of every value of floats in these rows."""
@@ -54,9 +58,14 @@ class Trial:
 
 def mean_snr(reference: Outputs, results: Outputs) -> float:
     """The mean over all outputs of floats; EXACT for a graph without any."""
-    names = [name for name, array in reference[0].items() if array.dtype.kind == "f"]
-    found = [snr([r[n] for r in reference], [r[n] for r in results]) for n in names]
+    found = output_snrs(reference, results)
     return sum(found) / len(found) if found else EXACT
+
+
+def output_snrs(reference: Outputs, results: Outputs) -> list[float]:
+    """Signal-to-noise ratio in dB of each output of floats."""
+    names = [name for name, array in reference[0].items() if array.dtype.kind == "f"]
+    return [snr([r[n] for r in reference], [r[n] for r in results]) for n in names]
 
 
 def snr(reference: Sequence[Array], results: Sequence[Array]) -> float:

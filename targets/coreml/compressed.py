@@ -10,7 +10,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from compiler.errors import UsageError
 from compiler.graph import Graph, Value
 from compiler.palette import places
 from compiler.quantize import counts, quantized, rounded_up
@@ -19,8 +18,7 @@ from targets.coreml.dtypes import TYPES, pack_bits
 from targets.coreml.mil import Literal
 
 INTEGERS = {I8: "int8", U8: "uint8", I4: "int4", U4: "uint4"}
-PLACES = (1, 2, 3, 4, 6, 8)  # bits that a place in a table can have
-PLACES_IOS16 = (1, 2, 4, 6, 8)
+PLACES_IOS16 = (1, 2, 4, 6, 8)  # bits that a place in a table can have; 3 came later
 BLOCKWISE = 18  # the iOS version since which there are blocks, 4-bit integers, 3-bit places, and several tables
 
 
@@ -39,11 +37,9 @@ def annotation_of(t: TensorType) -> QuantParams | Palette | None:
 
 
 def needed_ios(kind: str, block: int) -> int:
-    """The oldest iOS version for weights of a kind of the pass annotate-weights. UsageError if there is none."""
+    """The oldest iOS version for weights of a kind of the pass annotate-weights."""
     if kind.startswith("palette"):
         bits = int(kind.removeprefix("palette"))
-        if bits not in PLACES:
-            raise UsageError(f"Core ML has no tables of {1 << bits} numbers", hint=f"choose palette{bits + 1}")
         return 16 if bits in PLACES_IOS16 and not block else BLOCKWISE
     return 16 if kind == "int8" and not block else BLOCKWISE
 

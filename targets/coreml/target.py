@@ -48,7 +48,7 @@ class CoreMLTarget(QuantizingTarget):
                        the model's types where Core ML has them (64-bit types become 32-bit ones). int8: fp16 with
                        8-bit weights and operands where Core ML computes in 8 bits, the default for a quantized model,
                        which keeps its scales
-    weights            stored as int8, int4, palette1 ... palette8, and expanded on the device
+    weights            stored as int8, int4, palette1, 2, 3, 4, 6 or 8, and expanded on the device
     block_size         of int8 and int4 the elements with one scale, of palettes the channels with one table (0: all)
     calibrate          data that shows what numbers occur, for int8: what `compiler.calibrate` takes; a quantized model
                        needs none
@@ -76,7 +76,7 @@ class CoreMLTarget(QuantizingTarget):
         repair: str | None = None,
     ) -> None:
         expect_choice("ane", "precision", precision or "fp16", PRECISIONS)
-        if precision != "int8" or observer or repair:
+        if precision != "int8" or observer is not None or repair is not None:
             expect_int8(precision or "fp16", calibrate, observer=observer, repair=repair)
         if deployment_target not in opset.TARGETS:
             raise UsageError(
@@ -94,7 +94,7 @@ class CoreMLTarget(QuantizingTarget):
         if precision == "int8":
             self._expect(SINCE_INT8, "--precision int8")
         if calibrate is not None:
-            self.calibrated = calibrated(calibrate, observer or "auto", repair or "auto")
+            self.calibrated = calibrated(calibrate, observer, repair)
 
     @property
     def element(self) -> str:

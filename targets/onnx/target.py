@@ -71,7 +71,7 @@ class OnnxTarget(QuantizingTarget):
         self.weights = self._checked_weights(weights, block_size)
         self.calibrated = None
         if precision == "int8":
-            self.calibrated = calibrated(calibrate, observer or "auto", repair or "auto")
+            self.calibrated = calibrated(calibrate, observer, repair)
 
     def _checked_weights(self, kind: str | None, block: int | None) -> AnnotateWeights | None:
         """The pass that says how weights are stored. UsageError if the options do not fit together."""

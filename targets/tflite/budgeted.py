@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from compiler.errors import UsageError, VerificationError
+from compiler.errors import LegalityError, UsageError, VerificationError
 from compiler.graph import Graph
-from compiler.target import refuse
 from passes._search import Budget
 from targets.tflite.artifact import TfLiteArtifact
 from targets.tflite.check import check
@@ -22,11 +21,12 @@ def within_budget(
     if not budget.is_planned:
         raise UsageError("--max-drop and --min-psnr need the pass fall-back", hint="leave --passes and --skip away")
     while True:
-        refuse(
-            f"{device}, full int8 within the budget",
-            [str(cost) for cost in budget.costs] if strict else [],
-            "without --strict they are stored in more bits",
-        )
+        if strict and budget.costs:
+            raise LegalityError(
+                f"{device}: the budget is not met in full int8; it takes more bits for\n  "
+                + "\n  ".join(map(str, budget.costs)),
+                hint="ask for less, or leave --strict away: then they are stored in more bits",
+            )
         artifact = write()
         if budget.keeps(list(artifact.run_rows(budget.feeds))):
             break

@@ -139,8 +139,9 @@ class TfLiteTarget(QuantizingTarget):
         self.keeps_scales = False
         self.io_layout = io_layout
         self.io_dtype = io_dtype
-        given = observer or ("auto" if precision == "int8" else "minmax"), repair or "auto"  # 16 bits clip nothing
-        self.calibrated = None if calibrate is None else calibrated(calibrate, *given)
+        if observer is None and precision != "int8":
+            observer = "minmax"  # 16 bits clip nothing
+        self.calibrated = None if calibrate is None else calibrated(calibrate, observer, repair)
         self.budget = _budget(self.calibrated, max_drop, min_psnr)
         self.weights = _weights(weights, block_size, precision)
         self.feature_level = checked_level(self.name, feature_level)

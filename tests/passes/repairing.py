@@ -44,11 +44,11 @@ class Sceptic(Judge):
         super().__init__(judge.scheme, judge.trial, judge.rows)
         self._data = [c.data for c in graph.constants]
 
-    def score(self, graph: Graph) -> float:
+    def scores(self, graph: Graph) -> list[float]:
         """30 dB for the graph as it was."""
         found = [c.data for c in graph.constants]
         same = len(found) == len(self._data) and all(a is b for a, b in zip(found, self._data, strict=True))
-        return 30.0 if same else 29.5
+        return [30.0 if same else 29.5]
 
 
 def declined(p: Pass, graph: Graph) -> str:

@@ -13,7 +13,7 @@ from passes._bias import add_to_bias, has_bias, mean_errors
 from passes._repair import Judge
 from passes.correct_bias import CorrectBias
 from targets.tflite.int8_rules import scheme
-from tests.passes.composed import Net, Record
+from tests.passes.composed import Net, Record, Term
 from tests.passes.repairing import Sceptic, annotated, convolution, declined, judge_of, rows_of, run
 from tests.passes.weighted import dense
 
@@ -105,3 +105,50 @@ def test_without_a_judge_or_in_a_model_with_scales_of_its_own_nothing_happens() 
     graph = annotated(network("dense"), judge_of(network("dense")))
     assert CorrectBias().run(graph, Record()) == 0
     assert CorrectBias(judge=judge_of(graph)).run(graph, Record()) == 0
+
+
+class Trader(Sceptic):
+    """Finds that every change lets one output gain what another loses a part of."""
+
+    loss = 0.4
+
+    def scores(self, graph: Graph) -> list[float]:
+        return [30.0, 40.0] if super().scores(graph) == [30.0] else [33.0, 40.0 - self.loss]
+
+
+def test_no_output_pays_for_another() -> None:
+    graph = annotated(network("dense"), judge_of(network("dense")))
+    judge = Trader(graph)
+    judge.floats = graph.clone()
+    told = declined(CorrectBias(judge=judge), graph)
+    assert told == "2 biases +1.30 dB (-0.40 dB for one output) on 8 rows, from 35.00 dB"
+    judge.loss = 0.2
+    assert run(CorrectBias(judge=judge), graph).rules == ["2 biases: 35.00 to 36.40 dB on 8 rows"]
+
+
+def recurrent(bias: bool = True) -> Graph:
+    """Steps with the same weights and bias."""
+    net, rng = Net(), np.random.default_rng(4)
+    arrays = [rng.normal(size=(16, 16)) / 4, rng.normal(size=16)][: 1 + bias]
+    constants = [Term(net, net.graph.const(a.astype(np.float32))) for a in arrays]
+    x = net.input(4, 16)
+    for _ in range(3):
+        x = net(ops.Tanh(), net(ops.Dense(), x, *constants))
+    return net.returns(dense(x, 8))
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_layers_with_one_weight_and_bias_keep_one(bias: bool) -> None:
+    graph = recurrent(bias)
+    judge = judge_of(graph, 16, FAR)
+    annotated(graph, judge)
+    assert judge.floats is not None
+    errors = mean_errors(graph, judge.floats, judge.rows(graph))
+    steps = [i for i, n in enumerate(graph.nodes) if has_bias(n)]
+    assert len(steps) == 4 and sorted(errors) == (steps if bias else steps[3:])
+    assert not bias or all(np.array_equal(errors[i], errors[steps[0]]) for i in steps[:3])
+    for i, node in enumerate(list(graph.nodes)):
+        if i in errors:
+            add_to_bias(graph, node, errors[i])
+    given = [n.inputs[2] for n in graph.nodes if has_bias(n)][:3] if bias else []
+    assert len({v.data.tobytes() for v in given if v is not None and v.data is not None}) == bias

@@ -140,6 +140,16 @@ def test_rows_are_lost_where_the_class_changes_or_with_labels_where_it_was_right
     assert not Limits(1.0, 50.0).admit(Standing(0.0, 49.9))
 
 
+def test_a_single_probability_tells_two_classes() -> None:
+    before, after = (
+        [{"y": np.array([[p]], np.float32)} for p in ps] for ps in ((0.9, 0.6, 0.2, 0.4), (0.7, 0.4, 0.1, 0.4))
+    )
+    assert Limits(0.5).measure(before, after).drop == 0.25
+    assert Limits(0.5).measure(before, after, np.array([1, 0, 0, 0])).drop == -0.25  # the change was for the better
+    with pytest.raises(UsageError, match="no output is"):
+        Limits(0.5).measure([{"y": np.array([[1.5]], np.float32)}], after[:1])
+
+
 def test_labels_of_other_rows_are_refused() -> None:
     with pytest.raises(UsageError, match="is right on none"):
         Limits(0.25).measure(scores(0, 1, 2, 0), scores(0, 1, 0, 1), np.array([1, 2, 3, 1]))
@@ -156,7 +166,7 @@ def test_values_of_sixteen_bits_become_floats_at_once() -> None:
 
 def test_outputs_without_classes_have_no_drop() -> None:
     one = [{"y": np.ones((1, 4, 4), np.float32)}]
-    with pytest.raises(UsageError, match="no output has the form"):
+    with pytest.raises(UsageError, match="no output is"):
         Limits(0.1).measure(one, one)
 
 

@@ -11,10 +11,11 @@ from compiler import ops
 from compiler.graph import Graph, Value
 from compiler.quantize import dequantized, quantized
 from compiler.tensor import I4, Array
-from passes._gram import Gram, as_rows, from_rows, is_matrix, samples
+from passes._gram import Gram, as_rows, from_rows, is_matrix, samples, together
 from passes._rounding import errors, rounded
+from passes._weight_choice import choose
 from passes.round_weights import RoundWeights
-from tests.passes.composed import Net, Record
+from tests.passes.composed import Net, Record, Term
 from tests.passes.repairing import Sceptic, annotated, convolution, declined, judge_of, run
 from tests.passes.weighted import dense
 
@@ -155,3 +156,31 @@ def test_weights_without_elements_are_none() -> None:
     none = net(ops.Dense(), net.input(2, 8), np.zeros((8, 0)))
     graph = net.returns(net(ops.Dense(), none, np.zeros((0, 4)), np.ones(4)))
     assert not any(map(is_matrix, graph.nodes))
+
+
+def test_layers_with_one_weight_keep_one() -> None:
+    net, rng = Net(), np.random.default_rng(4)
+    weight = Term(net, net.graph.const(rng.normal(size=(16, 16)).astype(np.float32) / 4))
+    x = net.input(4, 16)
+    for _ in range(3):
+        x = net(ops.Tanh(), net(ops.Dense(), x, weight))
+    graph = net.returns(x)
+    judge = judge_of(graph)
+    annotated(graph, judge)
+    chosen = choose(graph, judge.rows(graph))
+    assert list(chosen) == graph.of(ops.Dense)
+    first, *others = chosen.values()
+    assert not np.array_equal(first, data(weight.value))
+    assert all(array is first for array in others)
+
+
+def test_rows_of_several_layers_count_together() -> None:
+    rng = np.random.default_rng(0)
+    rows, one, two, both = rng.normal(size=(1, 30, 600)), Gram(), Gram(), Gram()
+    one.add(rows[:, :10])
+    two.add(rows[:, 10:])
+    both.add(rows)
+    found = together([one, two])
+    assert found.count == both.count == 30
+    for a, b in zip(found.blocks, both.blocks, strict=True):
+        np.testing.assert_allclose(a, b)

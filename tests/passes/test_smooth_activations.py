@@ -106,8 +106,8 @@ class Lukewarm(Sceptic):
 
     gain = 0.9
 
-    def score(self, graph: Graph) -> float:
-        return 30.0 if super().score(graph) == 30.0 else 30.0 + self.gain
+    def scores(self, graph: Graph) -> list[float]:
+        return [30.0 if super().scores(graph) == [30.0] else 30.0 + self.gain]
 
 
 def test_a_form_that_adds_layers_has_to_help_more() -> None:

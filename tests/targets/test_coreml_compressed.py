@@ -146,8 +146,8 @@ def test_an_older_deployment_target_is_refused_by_name(kind: str, block: int | N
     ("options", "message"),
     [
         ({"weights": "int5"}, "cannot be stored as 'int5'"),
-        ({"weights": "palette5"}, "no tables of 32 numbers"),
-        ({"weights": "palette7"}, "no tables of 128 numbers"),
+        ({"weights": "palette5"}, "weights cannot be stored as 'palette5'"),
+        ({"weights": "palette7"}, "weights cannot be stored as 'palette7'"),
         ({"block_size": 32}, "is for --weights"),
         ({"weights": "int8", "block_size": -1}, "blocks of -1"),
         ({"weights": "int8", "precision": "int8", "calibrate": "synthetic"}, "stores weights as int8"),

@@ -200,7 +200,9 @@ def test_strict_refuses_to_leave_int8(tmp_path: Path) -> None:
     model = real_model("mlperf_tiny_kws_dscnn")
     rows = {n: a[:40] for n, a in rows_of(model)[0].items()}
     target = TfLiteTarget("int8", calibrate=rows, repair="off", min_psnr=44.0, observer="minmax")
-    with pytest.raises(LegalityError, match=r"(?s)within the budget.*in int16 \(\+"):
+    with pytest.raises(
+        LegalityError, match=r"(?s)budget is not met in full int8; it takes more bits for.*in int16 \(\+"
+    ):
         compile_model(model.path, target, tmp_path / "m.tflite", inputs=model.bind, strict=True, verify="off")
     assert not (tmp_path / "m.tflite").exists()
 
@@ -222,6 +224,9 @@ def test_labels_in_the_data_make_the_drop_one_of_accuracy(tmp_path: Path) -> Non
         ({"max_drop": "0.5%"}, "--max-drop is for --precision int8"),
         ({"precision": "int8", "calibrate": "synthetic", "max_drop": "5x"}, "no share of the rows"),
         ({"precision": "int8", "calibrate": "synthetic", "min_psnr": float("nan")}, "no number of decibels"),
+        ({"precision": "int8", "calibrate": "synthetic", "min_psnr": -3.0}, "-3 is no number of decibels above 0"),
+        ({"precision": "int8", "calibrate": "synthetic", "max_drop": "-0.5%"}, "'-0.5%' is no share of the rows"),
+        ({"precision": "int8", "calibrate": "synthetic", "repair": ""}, "there is no repair named ''"),
         ({"precision": "int16x8"}, "precision int16x8 needs data"),
     ],
 )

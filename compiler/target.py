@@ -221,13 +221,18 @@ def expect_choice(target: str, what: str, value: str, known: Sequence[str]) -> N
         raise UsageError(f"there is no {what} {value!r} for {target}", hint=f"choose one of {', '.join(known)}")
 
 
+def no_data(precision: str) -> UsageError:
+    """What to say of a precision that needs calibration data and got none."""
+    return UsageError(
+        f"precision {precision} needs data that shows what numbers occur",
+        hint="--calibrate FILE.npz with a few hundred rows for each input; --calibrate synthetic for a trial run",
+    )
+
+
 def expect_int8(precision: str, calibrate: object, **given: object) -> None:
     """UsageError unless calibration data comes with int8, and it and `given` options with int8 alone."""
     if precision == "int8" and calibrate is None:
-        raise UsageError(
-            "precision int8 needs data that shows what numbers occur",
-            hint="--calibrate FILE.npz with a few hundred rows for each input; --calibrate synthetic for a trial run",
-        )
+        raise no_data(precision)
     for name, value in {"calibrate": calibrate, **given}.items():
         if value is not None and precision != "int8":
             raise UsageError(f"--{name.replace('_', '-')} is for --precision int8")

@@ -10,7 +10,7 @@ from compiler.graph import Graph, Value
 from compiler.ops.layout import order_of
 from compiler.pass_base import PIPELINES, Step
 from compiler.rewrite import Unobserved
-from compiler.target import expect_choice, refuse
+from compiler.target import expect_choice, no_data, refuse
 from compiler.tensor import BOOL, I8, I16, I32, I64, U8, U16, DType
 from passes._qdq import carries_scales, is_held
 from passes.absorb_qdq import AbsorbQdq
@@ -179,7 +179,7 @@ class TfLiteTarget(QuantizingTarget):
         if self.keeps_scales:
             self.precision, self.io_dtype = "int8", self.io_dtype or "float32"
         elif self.precision == "int8" and self.calibrated is None:
-            raise _no_data(self.precision)
+            raise no_data(self.precision)
         elif self._is_open and self.io_dtype:
             raise UsageError("--io-dtype is for --precision int8, or for a model that is quantized")
         return self.keeps_scales
@@ -300,17 +300,10 @@ def _expect_int8(precision: str | None, **given: object) -> None:
     that may bring its scales, and of its ports, `settle` decides."""
     asked = {name for name, value in given.items() if value is not None}
     if precision in INTEGERS and "calibrate" not in asked and (precision != "int8" or asked - {"io_dtype"}):
-        raise _no_data(precision)
+        raise no_data(precision)
     for name in given:
         if name in asked and precision not in INTEGERS and (precision is not None or name != "io_dtype"):
             raise UsageError(f"--{name.replace('_', '-')} is for --precision int8")
-
-
-def _no_data(precision: str) -> UsageError:
-    return UsageError(
-        f"precision {precision} needs data that shows what numbers occur",
-        hint="--calibrate FILE.npz with a few hundred rows for each input; --calibrate synthetic for a trial run",
-    )
 
 
 def _strange_ports(graph: Graph) -> list[str]:

@@ -77,7 +77,8 @@ LAYERS = {
     "passes": Layer(("passes",), (*GRAPH, "readers", "rewriting")),
     "codegen": Layer(("codegen",), ("types",)),
     "quantizing": Layer(("targets.budget", "targets.calibrated", "targets.quantizing"), (*CORE, "target", "passes")),
-    "targets": Layer(("targets",), (*CORE, "target", "passes", "codegen", "quantizing")),
+    "apple": Layer(("targets.apple",), (*CORE, "target", "passes")),
+    "targets": Layer(("targets",), (*CORE, "target", "passes", "codegen", "quantizing", "apple")),
     "roof": Layer(
         (
             "compiler",

@@ -19,6 +19,7 @@ from passes.annotate_weights import AnnotateWeights
 from passes.decompose import Decompose
 from passes.drop_empty import is_empty
 from passes.split_qlinear import SplitQlinear
+from targets.apple import authoring, engine
 from targets.coreml import opset
 from targets.coreml.artifact import CoreMLArtifact, Port
 from targets.coreml.compressed import needed_ios, share
@@ -56,12 +57,13 @@ class CoreMLTarget(QuantizingTarget):
     repair             which passes may repair what int8 costs: auto (default), off, or their names
     deployment_target  iOS15 ... iOS26 (default iOS17)
     image              inputs that take images, as NAME[:scale=S,bias=R/G/B,color=RGB]
+    chip               whose Neural Engine the layers are re-authored for: A14 (default) ... M6
     """
 
     name = "ane"
     suffix = ".mlpackage"
     accepts = frozenset(
-        ("precision", "deployment_target", "image", "weights", "block_size", "calibrate", "observer", "repair")
+        ("precision", "deployment_target", "image", "weights", "block_size", "calibrate", "observer", "repair", "chip")
     )
 
     def __init__(
@@ -74,7 +76,9 @@ class CoreMLTarget(QuantizingTarget):
         calibrate: object = None,
         observer: str | None = None,
         repair: str | None = None,
+        chip: str = engine.OLDEST,
     ) -> None:
+        self.chip = engine.chip(chip)
         expect_choice("ane", "precision", precision or "fp16", PRECISIONS)
         if precision != "int8" or observer is not None or repair is not None:
             expect_int8(precision or "fp16", calibrate, observer=observer, repair=repair)
@@ -124,7 +128,8 @@ class CoreMLTarget(QuantizingTarget):
         values = () if self.calibrated is None else self.calibrated.steps(scheme())
         first = (SplitQlinear(),) if self.keeps_weights else ()
         absorb = (AbsorbQdq(),) if self.keeps_scales else ()
-        return (*first, *PIPELINES["default"], self._decompose, *absorb, *weights, *values)
+        written = authoring.steps(self.chip, self.element == "fp16")
+        return (*first, *PIPELINES["default"], self._decompose, *written, *absorb, *weights, *values)
 
     def settle(self, graph: Graph, absorbs: bool = True) -> bool:
         """A quantized model keeps its scales and is int8 unless another precision is asked for, or Core ML has no

@@ -19,12 +19,13 @@ from compiler.graph import Graph
 from compiler.ledger import Ledger
 from compiler.onnx_import import Imported, import_model
 from compiler.onnx_inputs import Shapes
-from compiler.oracle import Reference, input_types, reference_run, run_graph, seeded_inputs
+from compiler.oracle import Reference, reference_run, run_graph
 from compiler.pass_base import Fixpoint, Step
 from compiler.pass_manager import PassManager
 from compiler.probe import output_peaks
 from compiler.report import Report, approximations, measure
 from compiler.rewrite_check import RewriteChecker
+from compiler.seeds import inputs_for
 from compiler.simulate import simulated
 from compiler.target import Artifact, Target, make_target
 from compiler.tensor import Array
@@ -227,7 +228,7 @@ class _Job:
 
         self.tell("explain")
         with self.report.stage("explain"):
-            feeds = given if given is not None else seeded_inputs(input_types(self.graph), seed)
+            feeds = given if given is not None else inputs_for(self.graph, seed)
             found = examine(self.graph, self.target.trial(self.graph) or Trial([feeds]), self.target.floats())
             if not found.layers:
                 self.report.losses = self.report.losses or artifact.losses(self.graph, feeds)

@@ -4,7 +4,7 @@
   nobody trusts and never leaves the folder. Both raise MapError, whose text completes "`path` ...".
 - `locate(array) -> (fd, offset) | None`: where the bytes of a contiguous array lie, if it is a view of a map.
   The descriptor is valid as long as the array lives.
-- `release(array)`: gives the resident pages behind such an array back; they are read again when touched.
+- `release(array)`: gives the resident pages behind an array, contiguous or not, back; they are read again when touched.
 
 A map keeps showing the file it was made from when the path is replaced (renamed over), not when it is truncated.
 """
@@ -59,11 +59,12 @@ def locate(array: Array) -> tuple[int, int] | None:
 def release(array: Array) -> None:
     """Drops the resident pages of a view of a map from this process; does nothing to other arrays."""
     owner = _owner(array)
-    if owner is None or not array.flags.c_contiguous or not array.nbytes:
+    if owner is None or not array.size:
         return
-    offset = _address(array) - owner.address
-    start = offset // mmap.PAGESIZE * mmap.PAGESIZE
-    owner.madvise(mmap.MADV_DONTNEED, start, offset + array.nbytes - start)
+    reach = [(n - 1) * stride for n, stride in zip(array.shape, array.strides, strict=True)]
+    first = _address(array) - owner.address + sum(r for r in reach if r < 0)
+    start = first // mmap.PAGESIZE * mmap.PAGESIZE
+    owner.madvise(mmap.MADV_DONTNEED, start, first + sum(map(abs, reach)) + array.itemsize - start)
 
 
 def _owner(array: Array) -> FileMap | None:

@@ -16,10 +16,9 @@ from compiler.graph import Graph
 from compiler.onnx_export import export_bytes
 from compiler.onnx_file import read_model
 from compiler.onnx_reference import COMPLETE_OPSET, RUNTIME_OPSET, OnnxReference, Source, is_too_new, retold
-from compiler.tensor import BOOL, STRING, Array, TensorType, dtype_of
+from compiler.seeds import inputs_for
+from compiler.tensor import Array, TensorType, dtype_of
 from compiler.views import peak_bytes
-
-INDEX_LIMIT = 4  # seeded integers lie in 0..3, so that they are valid indices almost everywhere
 
 
 class Reference(NamedTuple):
@@ -46,8 +45,8 @@ def reference_run(
         _expect_memory(graph)
     else:
         _expect_memory(graph)
-        feeds = seeded_inputs(types, seed)
-    results = run_session(Session(_for_session(source)), {**feeds, **frozen})
+        feeds = inputs_for(graph, seed)
+    results = run_session(Session(_for_session(source), once=True), {**feeds, **frozen})
     return Reference(feeds, {name: results[name] for name in graph.output_names})
 
 
@@ -105,25 +104,6 @@ def input_types(graph: Graph) -> dict[str, TensorType]:
     return {v.name: v.type for v in graph.inputs}
 
 
-def seeded_inputs(types: Mapping[str, TensorType], seed: int) -> dict[str, Array]:
-    """Standard normal floats, small non-negative integers, fair booleans; the same for the same seed, an
-    integer from 0 on (UsageError otherwise)."""
-    if not isinstance(seed, int) or seed < 0:
-        raise UsageError(f"the seed {seed!r} is not a number from 0 on")
-    rng = np.random.default_rng(seed)
-    return {name: _seeded(rng, t) for name, t in types.items()}
-
-
-def _seeded(rng: np.random.Generator, t: TensorType) -> Array:
-    if t.dtype is STRING:
-        return np.full(t.dims, "", object)
-    if t.dtype is BOOL:
-        return np.asarray(rng.random(t.dims) < 0.5)
-    if t.dtype.is_float:
-        return np.asarray(rng.standard_normal(t.dims)).astype(t.dtype.numpy)
-    return np.asarray(rng.integers(0, INDEX_LIMIT, t.dims)).astype(t.dtype.numpy)
-
-
 def checked_inputs(inputs: Mapping[str, Array], types: Mapping[str, TensorType]) -> dict[str, Array]:
     """The inputs as arrays in the model's order; UsageError naming what is missing, unknown or of a wrong type."""
     unknown, missing = [n for n in inputs if n not in types], [n for n in types if n not in inputs]
@@ -165,10 +145,14 @@ def in_single_precision(name: str, array: Array) -> Array:
 class Session:
     """An ONNX model that is ready to run: in ONNX Runtime, silent and as it is written (no rewriting, no integer
     kernels for quantized models), or, if that has neither the model's operators at its opset nor at an older one that
-    says the same, in ONNX's reference evaluator."""
+    says the same, in ONNX's reference evaluator.
 
-    def __init__(self, model: Source) -> None:
-        self._backend = _backend(model)
+    once  it will run no more than once: weights are left where they are, in the mapped file if they are external data,
+          instead of being copied into the order that makes products of matrices fastest
+    """
+
+    def __init__(self, model: Source, once: bool = False) -> None:
+        self._backend = _backend(model, once)
         self.in_runtime = not isinstance(self._backend, OnnxReference)
         if not self.in_runtime:
             self.inputs, self.outputs = self._backend.inputs, self._backend.outputs
@@ -185,22 +169,24 @@ class Session:
         return results
 
 
-def _inference_session(model: Source) -> Any:  # Any: an InferenceSession, which has no types
+def _inference_session(model: Source, once: bool) -> Any:  # Any: an InferenceSession, which has no types
     import onnxruntime  # heavy; loaded when numbers are compared
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     options.intra_op_num_threads = options.inter_op_num_threads = os.cpu_count() or 1
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    if once:
+        options.add_session_config_entry("session.disable_prepacking", "1")
     source = model if isinstance(model, bytes) else os.fspath(model)
     if isinstance(source, str) and not source.isprintable() and "\udc80" <= max(source) <= "\udcff":
         source = Path(source).read_bytes()  # a path that is not UTF-8, which ONNX Runtime does not take
     return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
 
 
-def _backend(model: Source) -> Any:  # Any: an InferenceSession, which has no types, or an OnnxReference
+def _backend(model: Source, once: bool) -> Any:  # Any: an InferenceSession, which has no types, or an OnnxReference
     try:
-        return _inference_session(model)
+        return _inference_session(model, once)
     except Exception as e:  # onnxruntime raises classes of its own without a common base
         if is_too_new(model):
             opset = RUNTIME_OPSET
@@ -211,7 +197,7 @@ def _backend(model: Source) -> Any:  # Any: an InferenceSession, which has no ty
         other = retold(model, opset)
         if other is not None:
             with suppress(Exception):  # it may lack a kernel for an operator of that opset
-                return _inference_session(other)
+                return _inference_session(other, once)
         try:
             return OnnxReference(model)
         except Exception:  # noqa: BLE001  # the evaluator lacks the operator as well

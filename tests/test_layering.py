@@ -49,6 +49,7 @@ LAYERS = {
         (
             "compiler.evaluate",
             "compiler.ranges",
+            "compiler.seeds",
             "compiler.simulate",
             "compiler.subgraph",
             "compiler.text",

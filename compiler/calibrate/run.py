@@ -30,6 +30,7 @@ from compiler.ops.matmul import Dense, MatMul
 from compiler.ops.norm import BatchNorm
 from compiler.ops.shape import Reshape, Transpose
 from compiler.oracle import Session, input_types, open_session
+from compiler.seeds import index_limits
 from compiler.simulate import simulated
 from compiler.subgraph import extract
 from compiler.tensor import Array
@@ -73,7 +74,10 @@ def calibrate(
     axes = _channel_axes(graph) if channels else {}
     watched = _watched(result, {v: names[v] for v in roots if roots[v] is v}, axes, observer)
     result.values = {names[v]: watched[root] for v, root in roots.items() if root in watched}
-    with Feeds(source, input_types(graph), images, seed) as feeds, ThreadPoolExecutor(os.cpu_count()) as pool:
+    with (
+        Feeds(source, input_types(graph), images, seed, index_limits(graph)) as feeds,
+        ThreadPoolExecutor(os.cpu_count()) as pool,
+    ):
         pieces: list[Piece] = []
         for feed in feeds:
             if not pieces:

@@ -14,7 +14,7 @@ from compiler.calibrate.arrays import ArrayItems, held_arrays, open_arrays
 from compiler.calibrate.images import Folder, ImageRule
 from compiler.calibrate.rows import Batcher
 from compiler.errors import UsageError
-from compiler.oracle import seeded_inputs
+from compiler.seeds import seeded_inputs
 from compiler.tensor import Array, TensorType
 
 SYNTHETIC = "synthetic"
@@ -43,6 +43,7 @@ class Feeds:
     source   `Data`; a path of an `.npz` or `.npy` file or of a folder of images or `.npy` files; arrays by the names
              of the inputs, or the array of the only input; an iterable of such for a row or more each; "synthetic"
     length   about how many runs there will be; None if unknown
+    limits   by integer input, below what seeded numbers are: see `compiler.seeds.index_limits`
     notes    sentences on what is doubtful about the data, complete after the last run
     rows     how many rows there were so far
 
@@ -50,7 +51,12 @@ class Feeds:
     """
 
     def __init__(
-        self, source: object, types: Mapping[str, TensorType], rule: ImageRule | None = None, seed: int = 0
+        self,
+        source: object,
+        types: Mapping[str, TensorType],
+        rule: ImageRule | None = None,
+        seed: int = 0,
+        limits: Mapping[str, int] | None = None,
     ) -> None:
         data = source if isinstance(source, Data) else Data(source, images=rule)
         expect_images(data)
@@ -62,6 +68,7 @@ class Feeds:
         self.length: int | None = None
         self.notes: list[str] = []
         with ExitStack() as stack:
+            self._limits = limits
             self._items = self._opened(data.source, types, data.images, seed, stack)
             self._stack = stack.pop_all()
 
@@ -96,7 +103,7 @@ class Feeds:
             self.notes.append(
                 "CALIBRATED ON SYNTHETIC NUMBERS, not on data: ranges and accuracy of the result mean little"
             )
-            return (seeded_inputs(types, seed + i) for i in range(SYNTHETIC_RUNS))
+            return (seeded_inputs(types, seed + i, self._limits) for i in range(SYNTHETIC_RUNS))
         if isinstance(source, str | os.PathLike):
             items = _from_path(Path(source), types, rule, stack)
         elif isinstance(source, Mapping):

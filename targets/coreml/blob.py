@@ -22,6 +22,7 @@ from typing import BinaryIO
 import numpy as np
 
 from compiler.errors import EmitError
+from compiler.filemap import release
 from compiler.tensor import Array
 from targets.coreml.dtypes import BY_BLOB, TYPES, ElementType, cast, pack_bits, unpack_bits
 
@@ -55,7 +56,8 @@ class _Entry:
 class BlobWriter:
     """Lays out constants first and writes them once, in chunks, converting element types on the way.
 
-    Arrays are referenced, never copied, so they may be memory-mapped and larger than memory.
+    Arrays are referenced, never copied, so they may be memory-mapped and larger than memory; the pages of those of an
+    ONNX file are given back one constant after another.
     """
 
     def __init__(self) -> None:
@@ -104,33 +106,33 @@ class BlobWriter:
             position = entry.end
 
     def _converted(self, entry: _Entry) -> Iterator[bytes | memoryview]:
+        """The data of an entry as it is stored; elements are narrowed before they are put in order."""
         element, overflow = entry.element, False
         array = np.ascontiguousarray(entry.array) if element.packed else entry.array
         for chunk in _chunks(array):
             stored, lost = cast(chunk, element.numpy)
             overflow |= lost
-            yield pack_bits(stored, element.bits) if element.packed else stored.data.cast("B")
+            yield pack_bits(stored, element.bits) if element.packed else np.ascontiguousarray(stored).data.cast("B")
+        release(entry.array)
         if overflow:
             self.overflowed.append(entry.name)
 
 
 def _chunks(array: Array) -> Iterator[Array]:
-    """One-dimensional pieces of `array` in row-major order; copies only where the array is not contiguous, a piece at a
-    time.
-    """
-    if array.flags.c_contiguous or array.size <= _CHUNK:
+    """Views of `array` of up to about _CHUNK elements, one after another in row-major order."""
+    if array.size <= _CHUNK:
+        yield array
+    elif array.flags.c_contiguous:
         flat = array.reshape(-1)
         for start in range(0, flat.size, _CHUNK):
             yield flat[start : start + _CHUNK]
-        return
-    row = array.size // len(array)
-    if row > _CHUNK:
+    elif array.size // len(array) > _CHUNK:
         for part in array:
             yield from _chunks(part)
-        return
-    step = _CHUNK // row
-    for start in range(0, len(array), step):
-        yield array[start : start + step].reshape(-1)
+    else:
+        step = _CHUNK // (array.size // len(array))
+        for start in range(0, len(array), step):
+            yield array[start : start + step]
 
 
 class BlobReader:

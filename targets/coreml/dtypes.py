@@ -84,22 +84,24 @@ def type_of(dtype: np.dtype[np.generic]) -> str:
 
 
 def cast(values: Array, dtype: np.dtype[np.generic]) -> tuple[Array, bool]:
-    """`values`, contiguous, as `dtype`, and whether finite elements became infinite."""
+    """`values` as `dtype`, in the order of their memory, and whether finite elements became infinite."""
     if values.dtype == dtype:
-        return np.ascontiguousarray(values), False
+        return values, False
     try:
         with np.errstate(over="raise", under="ignore"):
-            return values.astype(dtype, order="C"), False
+            return values.astype(dtype), False
     except FloatingPointError:
         with np.errstate(over="ignore", under="ignore"):
-            return values.astype(dtype, order="C"), True
+            return values.astype(dtype), True
 
 
 def pack_bits(values: Array, bits: int) -> bytes:
     """Elements of `bits` bits each (two's complement if signed), least significant bit first, the last byte filled with
     zeros.
     """
-    as_bits = np.unpackbits(values.view(np.uint8).reshape(-1, 1), axis=1, count=bits, bitorder="little")
+    as_bits = np.unpackbits(
+        np.ascontiguousarray(values).view(np.uint8).reshape(-1, 1), axis=1, count=bits, bitorder="little"
+    )
     return np.packbits(as_bits.reshape(-1), bitorder="little").tobytes()
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from compiler.graph import Graph, Value
 from compiler.op import OPS, Op
 from compiler.tensor import BOOL, Array, TensorType, type_of
 from targets.coreml.artifact import CoreMLArtifact
+from targets.coreml.package import read_package
 from targets.coreml.target import CoreMLTarget
 from tests.one_op import random_x
 
@@ -134,3 +135,14 @@ def difference(result: Array, expected: Array, t: TensorType, precision: str, sl
         close = np.abs(a - b) <= slack
     places = np.flatnonzero(~close.reshape(-1))[:3]
     return f"is {a.reshape(-1)[places]}, not {b.reshape(-1)[places]}" if places.size else None
+
+
+def operations(path: Path) -> list[Any]:  # Any: Apple's messages
+    """Of a saved package."""
+    function = read_package(path).spec.mlProgram.functions["main"]
+    return list(function.block_specializations[function.opset].operations)
+
+
+def kinds(path: Path) -> list[str]:
+    """The operations of a saved package but for constants and casts."""
+    return [o.type for o in operations(path) if o.type not in ("const", "cast")]

@@ -26,13 +26,13 @@ from passes.annotate_int8 import AnnotateInt8
 from targets.coreml.artifact import CoreMLArtifact
 from targets.coreml.evaluate import evaluate_package
 from targets.coreml.int8 import is_rounded, rules, scheme, settle
-from targets.coreml.package import read_package
 from targets.coreml.target import CoreMLTarget
 from tests.passes.composed import Net, Term, inputs_of
 from tests.passes.test_annotate_int8 import seen
 from tests.passes.weighted import conv, dense
 from tests.real_models import real_model
 from tests.targets.coreml_harness import reload
+from tests.targets.coreml_layers import kinds
 
 
 def emitted(graph: Graph, path: Path, ios: str = "iOS17") -> CoreMLArtifact:
@@ -47,15 +47,6 @@ def emitted(graph: Graph, path: Path, ios: str = "iOS17") -> CoreMLArtifact:
 def annotated(graph: Graph) -> Graph:
     assert AnnotateInt8(scheme=scheme(), calibrate=seen).run(graph, Unobserved()) == 1
     return graph
-
-
-def operations(path: Path) -> list[Any]:  # Any: Apple's messages
-    function = read_package(path).spec.mlProgram.functions["main"]
-    return list(function.block_specializations[function.opset].operations)
-
-
-def kinds(path: Path) -> list[str]:
-    return [o.type for o in operations(path) if o.type not in ("const", "cast")]
 
 
 def chain() -> tuple[Graph, dict[str, Term]]:

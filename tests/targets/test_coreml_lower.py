@@ -16,7 +16,7 @@ from compiler.tensor import BF16, BOOL, DTYPES, F16, F32, F64, I8, I16, I32, I64
 from passes.decompose import DECOMPOSED
 from targets.coreml.lower import TABLE
 from targets.coreml.lower.refused import REASONS
-from tests.targets.coreml_layers import Layer, compiled, difference, fault, layers, rounded_to_fp16
+from tests.targets.coreml_layers import Layer, compiled, difference, fault, kinds, layers, rounded_to_fp16
 
 LOWERED = sorted(cls.name for cls in TABLE.entries if cls not in REASONS or cls in DECOMPOSED)
 SAMPLES = {"fp32": 14, "fp16": 6}
@@ -222,6 +222,17 @@ def test_einsum(equation: str, dtype: DType, tmp_path: Path) -> None:
         arrays.append(RNG.integers(-3, 4, shape).astype(dtype.numpy))
     op = ops.Einsum(equation=equation)
     assert fault(one(op, *(of(dtype, *a.shape) for a in arrays), inputs=arrays), tmp_path) is None
+
+
+@pytest.mark.parametrize("equation", ["bchk,bchq->bkhq", "bchk,bkhq->bchq"])
+def test_products_of_attention_per_head_move_no_data(equation: str, tmp_path: Path) -> None:
+    sizes = {"b": 2, "c": 3, "h": 1, "k": 5, "q": 4}
+    terms = equation.split("->", maxsplit=1)[0].split(",")
+    arrays = [RNG.standard_normal([sizes[c] for c in term]).astype(np.float32) for term in terms]
+    layer = one(ops.Einsum(equation=equation), *(of(F32, *a.shape) for a in arrays), inputs=arrays)
+    assert fault(layer, tmp_path) is None
+    used = set(kinds(compiled(layer[0], tmp_path).path))
+    assert used <= {"matmul", "einsum", "squeeze", "expand_dims"}
 
 
 def test_operations_without_samples(tmp_path: Path) -> None:

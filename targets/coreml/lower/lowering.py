@@ -248,11 +248,12 @@ class Lowering:
         shape = [1 if i in axes else d for i, d in enumerate(x.shape)]
         return self.add(kind, {"x": x, "axes": list(axes), "keep_dims": True}, x.dtype, shape)
 
-    def matmul(self, x: Var, y: Var, transpose_y: bool = False, name: str = "") -> Var:
+    def matmul(self, x: Var, y: Var, transpose_y: bool = False, name: str = "", *, transpose_x: bool = False) -> Var:
         """The product of matrices in the last two axes."""
+        rows = x.shape[-1] if transpose_x else x.shape[-2]
         columns = y.shape[-2] if transpose_y else y.shape[-1]
-        shape = (*np.broadcast_shapes(x.shape[:-2], y.shape[:-2]), x.shape[-2], columns)
-        operands: Operands = {"x": x, "y": y, "transpose_x": False, "transpose_y": transpose_y}
+        shape = (*np.broadcast_shapes(x.shape[:-2], y.shape[:-2]), rows, columns)
+        operands: Operands = {"x": x, "y": y, "transpose_x": transpose_x, "transpose_y": transpose_y}
         return self.add("matmul", operands, x.dtype, shape, name)
 
 

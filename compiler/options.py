@@ -12,8 +12,8 @@ from compiler.errors import UsageError
 TARGETS = ("ane", "nnapi", "edgetpu", "onnx")
 CHECKED = ("nnapi", "edgetpu")
 # Options that are handed to the target, which checks them.
-OPTIONS = ("precision", "deployment_target", "chip", "image", "io_layout", "opset", "external", "calibrate", "observer",
-           "io_dtype", "repair", "weights", "block_size", "max_drop",
+OPTIONS = ("precision", "deployment_target", "chip", "units", "image", "io_layout", "opset", "external",
+           "calibrate", "observer", "io_dtype", "repair", "weights", "block_size", "max_drop",
            "min_psnr", "feature_level")  # fmt: skip
 Group = argparse._ArgumentGroup
 
@@ -110,6 +110,7 @@ def _describe_target(target: Group) -> None:
         "--block-size", type=int, metavar="N", help="--weights: how many weights share a scale, or channels a table"
     )
     target.add_argument("--deployment-target", metavar="OS", help="ane: iOS15 ... iOS26")
+    target.add_argument("--units", metavar="UNITS", help="ane: all (default), cpu-and-ne, cpu-and-gpu")
     target.add_argument("--chip", metavar="CHIP", help="ane: whose engine to write for, A14 (default) ... M6")
     target.add_argument(
         "--feature-level", type=int, metavar="N", help="nnapi: the oldest that is to take the file, 1 to 8 (default: 8)"

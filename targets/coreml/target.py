@@ -36,6 +36,9 @@ TOLERANCE_DB = {"fp16": 45.0, "fp32": 60.0, "int8": 20.0}
 WEIGHTS_DB = {"int8": 24.0, "int4": 6.0, "palette8": 24.0, "palette6": 16.0, "palette4": 6.0, "palette3": 3.0}
 DEFAULT_TARGET = "iOS17"
 SINCE_INT8 = 17  # the iOS version with quantize and dequantize
+SINCE_FUSED_ATTENTION = 18
+GPU = "cpu-and-gpu"
+UNITS = ("all", "cpu-and-ne", GPU)
 OF_BYTES = (  # whose parts need whole numbers that fp16 does not hold
     ops.QuantizeLinear, ops.DequantizeLinear, ops.DynamicQuantizeLinear, ops.ConvInteger, ops.QLinearConv,
     ops.MatMulInteger, ops.QLinearMatMul,
@@ -58,13 +61,18 @@ class CoreMLTarget(QuantizingTarget):
     deployment_target  iOS15 ... iOS26 (default iOS17)
     image              inputs that take images, as NAME[:scale=S,bias=R/G/B,color=RGB]
     chip               whose Neural Engine the layers are re-authored for: A14 (default) ... M6
+    units              what may run the package: all (default), cpu-and-ne, or cpu-and-gpu, for which layers are not
+                       re-authored and attention becomes one operation from iOS 18
     """
 
     name = "ane"
     suffix = ".mlpackage"
     accepts = frozenset(
-        ("precision", "deployment_target", "image", "weights", "block_size", "calibrate", "observer", "repair", "chip")
-    )
+        (
+            "precision", "deployment_target", "image", "weights", "block_size", "calibrate", "observer", "repair",
+            "chip", "units",
+        )
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -77,8 +85,11 @@ class CoreMLTarget(QuantizingTarget):
         observer: str | None = None,
         repair: str | None = None,
         chip: str = engine.OLDEST,
+        units: str = UNITS[0],
     ) -> None:
         self.chip = engine.chip(chip)
+        expect_choice("ane", "compute units", units, UNITS)
+        self.units = units
         expect_choice("ane", "precision", precision or "fp16", PRECISIONS)
         if precision != "int8" or observer is not None or repair is not None:
             expect_int8(precision or "fp16", calibrate, observer=observer, repair=repair)
@@ -128,7 +139,7 @@ class CoreMLTarget(QuantizingTarget):
         values = () if self.calibrated is None else self.calibrated.steps(scheme())
         first = (SplitQlinear(),) if self.keeps_weights else ()
         absorb = (AbsorbQdq(),) if self.keeps_scales else ()
-        written = authoring.steps(self.chip, self.element == "fp16")
+        written = () if self.units == GPU else authoring.steps(self.chip, self.element == "fp16")
         return (*first, *PIPELINES["default"], self._decompose, *written, *absorb, *weights, *values)
 
     def settle(self, graph: Graph, absorbs: bool = True) -> bool:
@@ -180,7 +191,9 @@ class CoreMLTarget(QuantizingTarget):
     def emit(self, graph: Graph, path: Path) -> CoreMLArtifact:
         program = Program(self._target_name)
         program.metadata.update(graph.metadata)
-        lowering = Lowering(program, self.element, self.deployment_target.ios)
+        ios = self.deployment_target.ios
+        fuses = self.units == GPU and ios >= SINCE_FUSED_ATTENTION
+        lowering = Lowering(program, self.element, ios, fuses)
         used: set[str] = set()
         inputs = [self._input(lowering, v, _port_name(v.name, used), self.images.get(v.name)) for v in graph.inputs]
         for v in graph.inputs:

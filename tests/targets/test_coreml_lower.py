@@ -10,12 +10,15 @@ import pytest
 
 from compiler import ops
 from compiler.errors import LegalityError
+from compiler.evaluate import evaluate
 from compiler.graph import Graph, Value
 from compiler.op import OPS, Op
 from compiler.tensor import BF16, BOOL, DTYPES, F16, F32, F64, I8, I16, I32, I64, U8, U16, Array, DType, TensorType
 from passes.decompose import DECOMPOSED
 from targets.coreml.lower import TABLE
 from targets.coreml.lower.refused import REASONS
+from targets.coreml.target import CoreMLTarget
+from tests.targets.coreml_harness import reload
 from tests.targets.coreml_layers import Layer, compiled, difference, fault, kinds, layers, rounded_to_fp16
 
 LOWERED = sorted(cls.name for cls in TABLE.entries if cls not in REASONS or cls in DECOMPOSED)
@@ -131,6 +134,25 @@ def test_a_query_that_sees_nothing_gives_zero(
     layer = one(attention, *QKV, mask if known else of(BOOL if kind == "bool" else F32, 3, 5), inputs=inputs)
     assert fault(layer, tmp_path, precision) is None
     assert not run(layer, tmp_path, precision)[:, :, 1].any()
+
+
+@pytest.mark.parametrize("kind", ["none", "bool", "float", "computed"])
+@pytest.mark.parametrize("causal", [False, True])
+def test_attention_is_one_operation_for_the_gpu(kind: str, causal: bool, tmp_path: Path) -> None:
+    """The same numbers as without it, queries that see nothing included."""
+    mask: Array = np.ones((3, 5), bool)
+    mask[1] = False
+    if kind in ("float", "computed"):
+        mask = np.where(mask, 0.25, -np.inf).astype(np.float32)
+    given = {"none": [], "computed": [of(F32, 3, 5)]}.get(kind, [mask])
+    inputs = [QUERIES, KEYS, VALUES, *([mask] if kind == "computed" else [])]
+    layer = one(ops.Attention(scale=0.3, causal=causal), *QKV, *given, inputs=inputs)
+    target = CoreMLTarget("fp32", "iOS18", units="cpu-and-gpu")
+    artifact = target.emit(target.prepare(layer[0]), tmp_path / "m.mlpackage")
+    assert "scaled_dot_product_attention" in kinds(artifact.path)
+    reload(artifact.path)
+    expected = evaluate(*layer)["y0"]
+    np.testing.assert_allclose(artifact.run(layer[1])["y0"], expected, rtol=2e-5, atol=1e-6)
 
 
 WRAPPING = [

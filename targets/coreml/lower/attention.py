@@ -13,7 +13,9 @@ from targets.coreml.lower.lowering import Lowering
 from targets.coreml.lower.table import FLOATS, lowers, makes, operand_types
 from targets.coreml.mil import Var
 
-HIDDEN = {"fp16": -6.0e4, "fp32": -1.0e30}  # scores of what must not be seen; finite, so that nothing is NaN
+# Scores of what must not be seen; finite, so that nothing is NaN, with room for the score that it is added to (Apple,
+# Core AI model authoring rules for the Neural Engine: -40000).
+HIDDEN = {"fp16": -4.0e4, "fp32": -1.0e30}
 
 
 def _mask_bytes(node: Node) -> int:
@@ -31,28 +33,49 @@ def _attention(p: Lowering, node: Node, op: ops.Attention) -> None:
     """The queries are scaled before the product, which keeps fp16 scores small. Weights of what is hidden are set to
     0 only where a query may see nothing at all: elsewhere softmax has made them 0."""
     q, k, v, *_ = p.operands(node)
-    _, heads, queries, _ = q.shape
-    keys = k.shape[2]
+    heads = q.shape[1]
     k, v = _shared(p, k, heads), _shared(p, v, heads)
+    mask, seen = _mask(p, node, op, (q.shape[2], k.shape[2]))
+    if p.fuses_attention and op.softcap <= 0:
+        p.finish(node, _fused(p, p.like(q, "mul", y=op.scale * q.shape[3] ** 0.5), k, v, mask, seen))
+        return
     scores = p.matmul(p.like(q, "mul", y=op.scale), k, transpose_y=True)
     if op.softcap > 0:
         scores = p.like(p.like(p.like(scores, "mul", y=1 / op.softcap), "tanh"), "mul", y=op.softcap)
-    causal = np.tri(queries, keys, dtype=bool) if op.causal else None
-    mask = node.inputs[3] if len(node.inputs) > 3 else None
-    if mask is not None and mask.data is not None:
-        scores, seen = _known_mask(p, scores, np.asarray(mask.data), causal)
-    else:
-        if causal is not None:
-            scores = p.like(scores, "add", y=_added(p, causal))
-        seen = None
-        if mask is not None:
-            added, seen = _computed_mask(p, mask)
-            scores = p.like(scores, "add", y=added)
-            seen = seen if causal is None else p.binary("logical_and", seen, _boolean(p, causal))
+    if mask is not None:
+        scores = p.like(scores, "add", y=mask)
     weights = p.like(scores, "softmax", axis=-1)
     if seen is not None:
         weights = p.select(seen, weights, 0.0, weights.dtype)
     p.emit(node, "matmul", x=weights, y=v, transpose_x=False, transpose_y=False)
+
+
+def _fused(p: Lowering, q: Var, k: Var, v: Var, mask: Var | None, seen: Var | None) -> Var:
+    """MIL's one operation for all, which divides scores by the root of the width; queries that see nothing give 0."""
+    y = p.add(
+        "scaled_dot_product_attention",
+        {"query": q, "key": k, "value": v, "attn_mask": mask},
+        q.dtype,
+        (*q.shape[:3], v.shape[3]),
+    )
+    if seen is None:
+        return y
+    some = p.reduce(p.cast(seen, q.dtype), "reduce_max", [len(seen.shape) - 1])
+    return p.select(p.test("greater", some, 0.5), y, 0.0, y.dtype)
+
+
+def _mask(p: Lowering, node: Node, op: ops.Attention, places: tuple[int, int]) -> tuple[Var | None, Var | None]:
+    """What is added to the scores, and which are seen, if a query may see none. `places`: queries, keys."""
+    causal = np.tri(*places, dtype=bool) if op.causal else None
+    mask = node.inputs[3] if len(node.inputs) > 3 else None
+    if mask is None:
+        return (None if causal is None else _added(p, causal)), None
+    if mask.data is not None:
+        return _known_mask(p, np.asarray(mask.data), causal)
+    added, seen = _computed_mask(p, mask)
+    if causal is None:
+        return added, seen
+    return p.binary("add", added, _added(p, causal)), p.binary("logical_and", seen, _boolean(p, causal))
 
 
 def _shared(p: Lowering, x: Var, heads: int) -> Var:
@@ -80,8 +103,8 @@ def _boolean(p: Lowering, seen: Array) -> Var:
     return p.shared[key]
 
 
-def _known_mask(p: Lowering, scores: Var, mask: Array, causal: Array | None) -> tuple[Var, Var | None]:
-    """Scores with a constant mask and the causal one in a single sum; which are seen, if a query sees none."""
+def _known_mask(p: Lowering, mask: Array, causal: Array | None) -> tuple[Var, Var | None]:
+    """A constant mask and the causal one in a single sum; which are seen, if a query sees none."""
     seen = mask if mask.dtype == bool else mask > -np.inf
     seen = seen if causal is None else np.logical_and(seen, causal)
     if mask.dtype == bool:
@@ -89,7 +112,7 @@ def _known_mask(p: Lowering, scores: Var, mask: Array, causal: Array | None) -> 
     else:
         hidden = HIDDEN[p.precision]
         added = p.floats(np.where(seen, np.maximum(mask.astype(np.float32), hidden), hidden), "mask")
-    return p.like(scores, "add", y=added), None if seen.any(-1).all() else _boolean(p, np.ascontiguousarray(seen))
+    return added, None if seen.any(-1).all() else _boolean(p, np.ascontiguousarray(seen))
 
 
 def _computed_mask(p: Lowering, mask: Value) -> tuple[Var, Var]:

@@ -127,6 +127,8 @@ def _matmul(p: Lowering, node: Node, op: ops.MatMul) -> None:
 
 
 SCORES, WEIGHTED = "bchk,bchq->bkhq", "bchk,bkhq->bchq"
+
+
 def _is_product_of_heads(node: Node) -> bool:
     op, x = node.op, node.inputs[0]
     assert isinstance(op, ops.Einsum) and x is not None

@@ -25,14 +25,16 @@ Operands = dict[str, Operand | None]
 class Lowering:
     """One program being emitted: graph values and the MIL variables that hold them.
 
-    precision  "fp16" or "fp32": the element type of every float tensor inside
-    ios        the deployment target's iOS version
+    precision        "fp16" or "fp32": the element type of every float tensor inside
+    ios              the deployment target's iOS version
+    fuses_attention  whether attention becomes the one operation that the GPU has kernels for
     """
 
-    def __init__(self, program: Program, precision: str, ios: int) -> None:
+    def __init__(self, program: Program, precision: str, ios: int, fuses_attention: bool = False) -> None:
         self.program = program
         self.precision = precision
         self.ios = ios
+        self.fuses_attention = fuses_attention
         self.warnings: list[str] = []
         self.shared: dict[tuple[object, ...], Var] = {}  # what lowerings derive from a value for several layers
         self._vars: dict[Value, Var] = {}

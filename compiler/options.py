@@ -115,7 +115,11 @@ def _describe_target(target: Group) -> None:
     target.add_argument(
         "--feature-level", type=int, metavar="N", help="nnapi: the oldest that is to take the file, 1 to 8 (default: 8)"
     )
-    target.add_argument("--io-layout", metavar="L", help="nnapi: inputs and outputs nhwc (default), keep or nchw")
+    target.add_argument(
+        "--io-layout",
+        metavar="L",
+        help="nnapi: inputs and outputs nhwc (default), keep or nchw; ane: keep (default) or engine",
+    )
     target.add_argument(
         "--image",
         action="append",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -19,6 +19,7 @@ from compiler.tensor import Array, TensorType
 from targets.coreml.dtypes import MAX_RANK
 
 if TYPE_CHECKING:
+    from targets.apple.borders import Border
     from targets.coreml.image import ImageInput
 
 INT32 = np.iinfo(np.int32)
@@ -27,17 +28,23 @@ NOTHING: Array = np.zeros(0)
 
 class Port(NamedTuple):
     """An input or output: its ONNX name, its name in the package (none: left out, as what has no elements is), its ONNX
-    type, and whether it takes an image."""
+    type, whether it takes an image, and how it lies in the package if that is not as in the model."""
 
     name: str
     feature: str
     type: TensorType
     image: ImageInput | None = None
+    border: Border | None = None
+
+    @property
+    def inner(self) -> tuple[int, ...]:
+        """The shape of the value that stands for it."""
+        return self.type.dims if self.border is None else self.border.value.type.dims
 
     @property
     def shape(self) -> tuple[int, ...]:
         """The shape in the package, which has 1 to MAX_RANK axes; further ones are joined with the last."""
-        dims = self.type.dims
+        dims = self.inner
         return (*dims[: MAX_RANK - 1], prod(dims[MAX_RANK - 1 :])) if len(dims) > MAX_RANK else dims or (1,)
 
 
@@ -48,44 +55,51 @@ class CoreMLArtifact(Artifact):
         self, path: Path, inputs: list[Port], outputs: list[Port], warnings: list[str], tensors: Mapping[str, Value]
     ) -> None:
         self.path = path
-        self._tensors = dict(tensors)
+        self.tensors = dict(tensors)
         self.inputs = inputs
         self.outputs = outputs
         self.warnings = list(warnings)
-        self._emission_warnings = warnings
+        self.known = list(warnings)
+
+    def warn(self, warnings: Sequence[str]) -> None:
+        """Add what is known without running it."""
+        self.known += warnings
+        self.warnings += warnings
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         given = checked_inputs(inputs, {port.name: port.type for port in self.inputs})
-        results = self._predict(self._features(given))
-        return {port.name: _model_array(results.get(port.feature, NOTHING), port.type) for port in self.outputs}
+        results = self.predict(self._features(given))
+        return {port.name: _model_array(results.get(port.feature, NOTHING), port) for port in self.outputs}
 
     def losses(self, graph: Graph, inputs: Mapping[str, Array]) -> list[Loss]:
         """Compares every tensor of the evaluated package with ONNX Runtime on the rewritten graph."""
-        from targets.coreml.evaluate import evaluate_package  # reads the whole op set
-
         given = checked_inputs(inputs, {port.name: port.type for port in self.inputs})
         measured: dict[Value, Array] = {}
-
-        def observe(_: str, name: str, array: Array) -> None:
-            if name in self._tensors:
-                measured[self._tensors[name]] = np.array(array)
-
-        evaluate_package(self.path).run(self._features(given), observe)
+        self.evaluate(self._features(given), measured)
         return rank_losses(graph, intermediate_values(graph, given), measured)
 
     def _features(self, given: Mapping[str, Array]) -> dict[str, Array]:
         return {port.feature: _feature(given[port.name], port) for port in self.inputs if port.feature}
 
-    def _predict(self, features: dict[str, Array]) -> dict[str, Array]:
+    def predict(self, features: Mapping[str, Array]) -> dict[str, Array]:
+        """Outputs by the package's own names, from inputs by those: of Core ML on macOS, of the evaluator elsewhere."""
         if sys.platform == "darwin":
             from targets.coreml.macos import predict  # Core ML itself
 
             return predict(self.path, features, {port.feature: port.image for port in self.inputs if port.image})
+        return self.evaluate(features)
+
+    def evaluate(self, features: Mapping[str, Array], measured: dict[Value, Array] | None = None) -> dict[str, Array]:
+        """Outputs as the evaluator computes them; `measured` is filled with the values of the graph met on the way."""
         from targets.coreml.evaluate import evaluate_package  # reads the whole op set
 
+        def observe(_: str, name: str, array: Array) -> None:
+            if measured is not None and name in self.tensors:  # it is not called without
+                measured[self.tensors[name]] = np.array(array)
+
         evaluator = evaluate_package(self.path)
-        results = evaluator.run(features)
-        self.warnings = [*self._emission_warnings, *evaluator.warnings]
+        results = evaluator.run(features, None if measured is None else observe)
+        self.warnings = [*self.known, *evaluator.warnings]
         return results
 
 
@@ -104,9 +118,10 @@ def _feature(array: Array, port: Port) -> Array:
                 hint="make the numbers smaller before they enter the model",
             )
         array = array.astype(np.int32)
-    return array.reshape(port.shape)
+    return (array if port.border is None else port.border.apply(array)).reshape(port.shape)
 
 
-def _model_array(array: Array, t: TensorType) -> Array:
+def _model_array(array: Array, port: Port) -> Array:
     """An output in the ONNX model's shape and element type."""
-    return np.asarray(array).reshape(t.dims).astype(t.dtype.numpy)
+    array = np.asarray(array).reshape(port.inner)
+    return (array if port.border is None else port.border.apply(array)).astype(port.type.dtype.numpy)

@@ -31,11 +31,21 @@ _VERSION = 2
 _SENTINEL = 0xDEADBEEF
 _HEADER = struct.Struct("<II56x")
 _RECORD = struct.Struct("<IIQQQ32x")
+HEADER_BYTES = _HEADER.size
 _CHUNK = 1 << 20  # elements converted and written at a time; a multiple of 8, so that packed chunks end on a byte
 
 
 def _aligned(offset: int) -> int:
     return -(-offset // _ALIGN) * _ALIGN
+
+
+def _packed(count: int, element: ElementType) -> int:
+    return -(-count * element.bits // 8)
+
+
+def entry_bytes(count: int, dtype: str) -> int:
+    """What an entry of so many elements of a MIL type adds to a weight file at most."""
+    return _RECORD.size + _aligned(_packed(count, TYPES[dtype]))
 
 
 class _Entry:
@@ -46,7 +56,7 @@ class _Entry:
 
     @property
     def data_bytes(self) -> int:
-        return -(-self.array.size * self.element.bits // 8)
+        return _packed(self.array.size, self.element)
 
     @property
     def end(self) -> int:

@@ -16,7 +16,7 @@ import numpy as np
 from compiler.errors import EmitError
 from compiler.tensor import Array
 from targets.coreml import opset
-from targets.coreml.blob import BlobWriter
+from targets.coreml.blob import BlobWriter, entry_bytes
 from targets.coreml.dtypes import TYPES, type_of
 from targets.coreml.features import Color, describe_array, describe_image, feature_dtype
 from targets.coreml.literals import WEIGHT_FILE_FROM, constant_identity, is_float_literal, narrow
@@ -80,6 +80,7 @@ class Program:
         self._features: dict[str, tuple[str, Color | None]] = {}
         self._literals: dict[Hashable, Var] = {}
         self._overflowed: list[str] = []
+        self._stored_bytes: dict[Var, int] = {}  # by constant
 
     def input(
         self, name: str, dtype: str, shape: tuple[int, ...], *, color: Color | None = None, description: str = ""
@@ -120,7 +121,7 @@ class Program:
             return known
         shape = () if isinstance(data, str) else data.shape
         var = Var(name, dtype, shape, data)
-        self._operations.append(_Constant("const", {"val": (data, dtype)}, var, key))
+        self._append(_Constant("const", {"val": (data, dtype)}, var, key))
         self._literals[identity] = var
         return var
 
@@ -151,7 +152,7 @@ class Program:
                 array = narrow(np.asarray(value), None)
                 typed[parameter] = (array, type_of(array.dtype))
         var = Var(name, *output)
-        self._operations.append(_Constant(kind, typed, var, key))
+        self._append(_Constant(kind, typed, var, key))
         return var
 
     def op(
@@ -185,6 +186,15 @@ class Program:
         self._operations.append(_Operation(kind, bound, outputs))
         return list(outputs)
 
+    def __len__(self) -> int:
+        return len(self._operations)
+
+    def stored(self, start: int) -> dict[Var, int]:
+        """The large constants that operations from number `start` on read, with the bytes that each takes in the weight
+        file."""
+        read = (v for o in self._operations[start:] for vs in o.operands.values() for v in vs)
+        return {v: size for v in read if (size := self._stored_bytes.get(v, 0))}
+
     def save(self, path: Path) -> list[str]:
         """Write the program as the package `path`; returns the names of constants with finite elements that fp16 cannot
         hold.
@@ -210,6 +220,15 @@ class Program:
         for operation in self._operations:
             self._emit(block.operations.add(type=operation.kind), operation, weights)
         return model
+
+    def _append(self, constant: _Constant) -> None:
+        self._operations.append(constant)
+        sizes = (
+            entry_bytes(value.size, dtype)
+            for value, dtype in constant.values.values()
+            if isinstance(value, np.ndarray) and self._in_weight_file(value, dtype)
+        )
+        self._stored_bytes[constant.outputs[0]] = sum(sizes)
 
     def _form(self, kind: str, given: Mapping[str, object]) -> opset.Signature:
         form = opset.signature(kind, self.target.ios)

@@ -58,6 +58,12 @@ def write_package(path: Path, spec: Message, weights: BlobWriter) -> None:
         shutil.rmtree(scratch, ignore_errors=True)
 
 
+def weight_bytes(path: Path) -> int:
+    """The size of the weight file of the package `path`; 0 if it has none."""
+    weights = path / _WEIGHTS
+    return weights.stat().st_size if weights.exists() else 0
+
+
 def _unwritable(path: Path, error: OSError) -> EmitError:
     return EmitError(f"cannot write {str(path)!r}: {error.strerror or error}")
 

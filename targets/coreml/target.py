@@ -20,11 +20,12 @@ from passes.decompose import Decompose
 from passes.drop_empty import is_empty
 from passes.split_qlinear import SplitQlinear
 from targets.apple import authoring, engine
+from targets.apple.borders import Border, borders
 from targets.coreml import opset
 from targets.coreml.artifact import CoreMLArtifact, Port
 from targets.coreml.compressed import needed_ios, share
 from targets.coreml.dtypes import MAX_RANK
-from targets.coreml.image import ImageInput, parse_image
+from targets.coreml.image import parse_image
 from targets.coreml.int8 import remarks, scheme, settle
 from targets.coreml.lower import TABLE, Lowering
 from targets.coreml.lower.rounded import round_value
@@ -39,6 +40,7 @@ SINCE_INT8 = 17  # the iOS version with quantize and dequantize
 SINCE_FUSED_ATTENTION = 18
 GPU = "cpu-and-gpu"
 UNITS = ("all", "cpu-and-ne", GPU)
+LAYOUTS = ("keep", "engine")
 OF_BYTES = (  # whose parts need whole numbers that fp16 does not hold
     ops.QuantizeLinear, ops.DequantizeLinear, ops.DynamicQuantizeLinear, ops.ConvInteger, ops.QLinearConv,
     ops.MatMulInteger, ops.QLinearMatMul,
@@ -63,6 +65,8 @@ class CoreMLTarget(QuantizingTarget):
     chip               whose Neural Engine the layers are re-authored for: A14 (default) ... M6
     units              what may run the package: all (default), cpu-and-ne, or cpu-and-gpu, for which layers are not
                        re-authored and attention becomes one operation from iOS 18
+    io_layout          keep (default): inputs and outputs have the model's shapes; engine: where layers only move their
+                       data, they lie as behind those layers, which are left out; the package's metadata say how
     """
 
     name = "ane"
@@ -70,7 +74,7 @@ class CoreMLTarget(QuantizingTarget):
     accepts = frozenset(
         (
             "precision", "deployment_target", "image", "weights", "block_size", "calibrate", "observer", "repair",
-            "chip", "units",
+            "chip", "units", "io_layout",
         )
     )  # fmt: skip
 
@@ -86,10 +90,12 @@ class CoreMLTarget(QuantizingTarget):
         repair: str | None = None,
         chip: str = engine.OLDEST,
         units: str = UNITS[0],
+        io_layout: str = LAYOUTS[0],
     ) -> None:
         self.chip = engine.chip(chip)
         expect_choice("ane", "compute units", units, UNITS)
-        self.units = units
+        expect_choice("ane", "I/O layout", io_layout, LAYOUTS)
+        self.units, self.io_layout = units, io_layout
         expect_choice("ane", "precision", precision or "fp16", PRECISIONS)
         if precision != "int8" or observer is not None or repair is not None:
             expect_int8(precision or "fp16", calibrate, observer=observer, repair=repair)
@@ -195,14 +201,19 @@ class CoreMLTarget(QuantizingTarget):
         fuses = self.units == GPU and ios >= SINCE_FUSED_ATTENTION
         lowering = Lowering(program, self.element, ios, fuses)
         used: set[str] = set()
-        inputs = [self._input(lowering, v, _port_name(v.name, used), self.images.get(v.name)) for v in graph.inputs]
+        moved = borders(graph, self._may_move) if self.io_layout == "engine" else {}
+        inputs = [self._input(lowering, v, _port_name(v.name, used), moved.get(v)) for v in graph.inputs]
         for v in graph.inputs:
-            round_value(lowering, v)
-        TABLE.lower(lowering, graph)
+            if v not in moved:
+                round_value(lowering, v)
+        TABLE.lower(lowering, graph, {node for border in moved.values() for node in border.nodes})
         outputs = [
-            self._output(lowering, v, external, _port_name(external, used))
+            self._output(lowering, v, external, _port_name(external, used), moved.get(v))
             for v, external in zip(graph.outputs, graph.output_names, strict=True)
         ]
+        for port in (*inputs, *outputs):
+            if port.border is not None and port.border.moves:
+                program.metadata[f"layout of {port.feature}"] = " ".join(map(str, port.border.moves))
         overflowed = program.save(path)
         stored = [] if self.weights is None else [share(graph)]
         notes = [] if self.calibrated is None else self.calibrated.notes
@@ -218,28 +229,33 @@ class CoreMLTarget(QuantizingTarget):
             return "fp16" if t.dtype is F16 and self.deployment_target.ios >= 16 else "fp32"
         return "int32"
 
-    def _input(self, p: Lowering, v: Value, name: str, image: ImageInput | None) -> Port:
+    def _may_move(self, v: Value) -> bool:
+        """Whether an input or output may lie in the package in another way than in the model."""
+        return v.type.dtype.is_float and v.type.quant is None and v.name not in self.images and not is_empty(v)
+
+    def _input(self, p: Lowering, v: Value, name: str, border: Border | None) -> Port:
         """One that nothing reads and Core ML cannot have is left out of the package; its port has no feature."""
         if not v.is_read and (_port_need(v.type) or is_empty(v)):
             return Port(v.name, "", v.type)
-        dims = v.type.dims
+        image = self.images.get(v.name)
         if image is not None:
-            var = p.program.input(name, "fp32", dims, color=image.color)
+            var = p.program.input(name, "fp32", v.type.dims, color=image.color)
             p.bind(v, image.preprocess(p, p.cast(var, p.precision)))
             return Port(v.name, name, v.type, image)
-        port = Port(v.name, name, v.type)
+        port = Port(v.name, name, v.type, border=border)
         var = p.program.input(name, self._feature_dtype(v.type), port.shape)
         truth = v.type.dtype is BOOL
         inside = p.test("not_equal", var, 0) if truth else p.cast(var, p.dtype(v.type.dtype))
-        p.bind(v, p.reshape(inside, dims) if len(dims) <= MAX_RANK else inside)
+        held = v if border is None else border.value
+        p.bind(held, p.reshape(inside, port.inner) if len(port.inner) <= MAX_RANK else inside)
         return port
 
-    def _output(self, p: Lowering, v: Value, external: str, name: str) -> Port:
+    def _output(self, p: Lowering, v: Value, external: str, name: str, border: Border | None) -> Port:
         if is_empty(v):
             return Port(external, "", v.type)
-        var = p.cast(p[v], self._feature_dtype(v.type))
+        var = p.cast(p[v if border is None else border.value], self._feature_dtype(v.type))
         p.program.output(var if var.shape else p.add("expand_dims", {"x": var, "axes": [0]}, var.dtype, (1,)), name)
-        return Port(external, name, v.type)
+        return Port(external, name, v.type, border=border)
 
 
 def _port_need(t: TensorType) -> str:

@@ -61,7 +61,7 @@ def _fused(p: Lowering, q: Var, k: Var, v: Var, mask: Var | None, seen: Var | No
     if seen is None:
         return y
     if isinstance(seen.value, np.ndarray):
-        return p.select(_boolean(p, seen.value.any(-1, keepdims=True)), y, 0.0, y.dtype)
+        return p.select(_boolean(p, np.asarray(seen.value.any(-1, keepdims=True))), y, 0.0, y.dtype)
     some = p.reduce(p.cast(seen, q.dtype), "reduce_max", [len(seen.shape) - 1])
     return p.select(p.test("greater", some, 0.5), y, 0.0, y.dtype)
 

@@ -5,7 +5,7 @@ SHELL := /bin/bash
 
 VENV := .venv
 BIN := $(VENV)/bin
-EXTRAS := coreml,tflite,dev
+EXTRAS := coreml,coreai,tflite,dev
 READY := $(VENV)/installed
 DEMO := build/demo
 DEMO_MODEL := vit_fashion_b1

@@ -42,6 +42,7 @@ OBSERVED = (
 SUITES: dict[str, tuple[str, ...]] = {
     "onnx": LIGHT + TORCH,
     "coreml": LIGHT + TORCH,
+    "coreai": LIGHT + TORCH,
     "tflite": LIGHT + TORCH,
     "latency": LIGHT + TORCH,
     INT8: LIGHT + TORCH,  # and every float model of this repository, and of folders that are given
@@ -61,6 +62,10 @@ class Bars:
     onnx_psnr_db: float = 100.0
     coreml_cpu_ratio: float = 0.5  # to the better peer, every model
     coreml_psnr_db: float = 45.0  # fp16
+    coreai_cpu_ratio: float = 0.5  # to the peer, every model
+    coreai_psnr_db: float = 90.0  # fp32
+    apple_rss_per_file: float = 1.3  # of both, plus the next
+    apple_rss_base: int = 300_000_000
     tflite_cpu_ratio: float = 0.5  # to the peer, every model
     tflite_cpu_geomean: float = 0.25
     tflite_rss_per_file: float = 1.3  # plus the next

@@ -53,6 +53,21 @@ def check_package(original: Path, artifact: Path) -> Check:
         return replace(counted, error=_first_line(error))
 
 
+def check_asset(original: Path, artifact: Path) -> Check:
+    """The outputs of a Core AI asset in Apple's runtime, which has no integers of 64 bits."""
+    from targets.coreai.runtime import execute
+
+    counted = Check(nodes_in=_counted(_load_operations(original)).nodes)
+    inputs = {n: a.astype(np.int32) if a.dtype == np.int64 else a for n, a in _inputs(original).items()}
+    reference = _reference(original)
+    try:
+        results = execute(artifact, inputs)
+    except CompileError as error:
+        return replace(counted, error=_first_line(error))
+    named = results.keys() == reference.keys()  # the runtime gives them in any order
+    return _compared(counted, reference, {name: results[name] for name in reference} if named else results)
+
+
 def check_tflite(original: Path, artifact: Path) -> Check:
     """Operators of a .tflite file, and its outputs in LiteRT."""
     from benchmarks.tflite_file import arranged, executed, operators
@@ -137,7 +152,7 @@ def _first_line(error: Exception) -> str:
 
 def main(original: str, artifact: str) -> None:
     path = Path(artifact)
-    check = {".mlpackage": check_package, ".tflite": check_tflite}.get(path.suffix, check_onnx)
+    check = {".mlpackage": check_package, ".aimodel": check_asset, ".tflite": check_tflite}.get(path.suffix, check_onnx)
     result = check(Path(original), path)
     print(json.dumps(asdict(result)))
 

@@ -28,6 +28,7 @@ ENVIRONMENTS: dict[str, tuple[str, ...]] = {
         "coremltools==9.0",
     ),
     "onnx2coreml": ("onnx==1.23.2", "numpy==2.4.6", "coremltools==9.0", "onnx2coreml==1.1.0"),
+    "coreai-onnx": ("onnx==1.23.2", "numpy==2.4.6", "coreai-core==1.0.0b3", "coreai-onnx==1.2.1"),
     "onnx2tf": ("onnx2tf==2.6.9",),  # itself pins what it needs
     "onnx2tf-tensorflow": (
         "onnx2tf==2.6.9",
@@ -118,6 +119,16 @@ TOOLS: dict[str, tuple[Tool, ...]] = {
             "onnx-tools",
             "ML Program, fp16 (coremltools' default); writes the simplified ONNX file as well, inline, "
             "because reading back its external one fails",
+        ),
+    ),
+    "coreai": (
+        _ours("coreai", "m.aimodel", "fp32", "--precision", "fp32"),
+        Tool(
+            "coreai-onnx",
+            "m.aimodel",
+            ("{bin}/coreai-onnx", "convert", "{model}", "-o", "{out}/m.aimodel", "--no-verify", "--no-validate"),
+            "coreai-onnx",
+            "element types as in the model (its default), without its own comparison with ONNX Runtime",
         ),
     ),
     "tflite": _TFLITE,

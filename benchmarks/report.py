@@ -1,6 +1,7 @@
 """Markdown tables from results: `python -m benchmarks.report RESULTS.jsonl ... [--page PATH]`."""
 
 import argparse
+import statistics
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -24,6 +25,7 @@ def render(session: Session) -> str:
     sections: dict[str, Callable[[Session], str]] = {
         "onnx": _onnx,
         "coreml": _coreml,
+        "coreai": _coreai,
         "tflite": _tflite,
         "latency": _latency,
         "scaling": _scaling,
@@ -66,6 +68,7 @@ def _summary(session: Session) -> str:
     judges: dict[str, Callable[[Session, _Bars], None]] = {
         "onnx": _judge_onnx,
         "coreml": _judge_coreml,
+        "coreai": _judge_coreai,
         "tflite": _judge_tflite,
         "latency": _judge_latency,
         "scaling": _judge_scaling,
@@ -91,20 +94,34 @@ def _judge_onnx(session: Session, bars: _Bars) -> None:
 
 
 def _judge_coreml(session: Session, bars: _Bars) -> None:
-    verdicts = scores.cpu_verdicts(session, "coreml")
-    bars.add(f"Core ML: CPU at most {BARS.coreml_cpu_ratio} x the better peer", verdicts, _times)
+    text = f"Core ML: CPU at most {BARS.coreml_cpu_ratio} x the better peer"
+    bars.add(text, scores.cpu_verdicts(session, "coreml"), _times)
+    _judge_memory(session, bars, "coreml", "Core ML")
     text = f"Core ML: outputs in fp16 within {BARS.coreml_psnr_db:.0f} dB of the original's"
     bars.add(text, scores.quality_verdicts(session, "coreml"), _decibels)
+
+
+def _judge_coreai(session: Session, bars: _Bars) -> None:
+    text = f"Core AI: CPU at most {BARS.coreai_cpu_ratio} x coreai-onnx"
+    bars.add(text, scores.cpu_verdicts(session, "coreai"), _times)
+    _judge_memory(session, bars, "coreai", "Core AI")
+    text = f"Core AI: outputs in fp32 within {BARS.coreai_psnr_db:.0f} dB of the original's"
+    bars.add(text, scores.quality_verdicts(session, "coreai"), _decibels)
 
 
 def _judge_tflite(session: Session, bars: _Bars) -> None:
     cpu = scores.cpu_verdicts(session, "tflite")
     bars.add(f"TFLite: CPU at most {BARS.tflite_cpu_ratio} x onnx2tf", cpu, _times)
     bars.add_geomean(f"TFLite: geometric mean of these at most {BARS.tflite_cpu_geomean}", cpu, BARS.tflite_cpu_geomean)
-    text = f"TFLite: peak memory at most {BARS.tflite_rss_per_file} x the file + {BARS.tflite_rss_base / MB:.0f} MB"
-    bars.add(text, scores.tflite_memory_verdicts(session), _megabytes)
+    _judge_memory(session, bars, "tflite", "TFLite")
     text = f"TFLite: outputs within {BARS.tflite_psnr_db:.0f} dB of the original's"
     bars.add(text, scores.quality_verdicts(session, "tflite"), _decibels)
+
+
+def _judge_memory(session: Session, bars: _Bars, suite: str, name: str) -> None:
+    times, base = scores.allowance(suite)
+    text = f"{name}: peak memory at most {times} x the file + {base / MB:.0f} MB"
+    bars.add(text, scores.allowed_memory_verdicts(session, suite), _megabytes)
 
 
 def _judge_latency(session: Session, bars: _Bars) -> None:
@@ -239,39 +256,57 @@ def _megabytes_in(session: Session, model: str) -> str:
     return f"{next(iter(session.of('onnx', model).values())).bytes_in / MB:.1f}"
 
 
+def _costs(session: Session, suite: str, ratio: str) -> str:
+    """CPU time and peak memory of all tools, and the bars for ours."""
+    tools = _tools(suite)
+    cpu, memory = _by_tool(session, suite, _seconds), _by_tool(session, suite, lambda r: f"{r.peak_rss / MB:.0f}")
+    allowed = {v.model: v for v in scores.allowed_memory_verdicts(session, suite)}
+    rows = []
+    for v in scores.cpu_verdicts(session, suite):
+        room = allowed.get(v.model, Verdict(v.model, None, None))
+        limit = "" if room.bar is None else f"{room.bar / MB:.0f}"
+        rows.append([v.model, *cpu[v.model], _ratio(v.value), verdict_word(v), *memory[v.model], limit,
+                     verdict_word(room)])  # fmt: skip
+    return table(["model", *tools, ratio, "met", *(f"{tool}, MB" for tool in tools), "allowed", "met"], rows)
+
+
+def _wall(result: Result) -> str:
+    return f"{statistics.median(run.wall_s for run in result.runs):.2f}"
+
+
 def _coreml(session: Session) -> str:
-    tools = _tools("coreml")
-    cpu = _by_tool(session, "coreml", _seconds)
-    details = _by_tool(session, "coreml", lambda r: f"{_nodes(r)}, {_quality(r)}, {r.bytes_out / MB:.1f}")
-    rows = [[v.model, *cpu[v.model], _ratio(v.value), verdict_word(v)] for v in scores.cpu_verdicts(session, "coreml")]
+    told = "ML Program operations without constants, PSNR in dB as executed here"
+    return _packages(session, "coreml", "ONNX to Core ML", told, lambda r: f"{_nodes(r)}, {_quality(r)}")
+
+
+def _coreai(session: Session) -> str:
+    told = "Both write float32. PSNR in dB as executed by Apple's runtime"
+    return _packages(session, "coreai", "ONNX to Core AI", told, _quality)
+
+
+def _packages(session: Session, suite: str, title: str, told: str, shown: Callable[[Result], str]) -> str:
+    cells = _by_tool(session, suite, lambda r: f"{shown(r)}, {r.bytes_out / MB:.1f}, {_wall(r)}")
+    copied = "&dagger;: given a prepared copy, as it refuses the original."
     return "\n\n".join(
         [
-            "## ONNX to Core ML",
-            f"CPU seconds ({_runs(session, 'coreml')}). &dagger;: given a prepared copy, as it refuses the original.",
-            table(["model", *tools, "ratio to the better peer", "met"], rows),
-            "ML Program operations without constants, PSNR in dB as executed here, MB written:",
-            table(["model", *tools], ([m, *cells] for m, cells in details.items())),
+            f"## {title}",
+            f"CPU seconds ({_runs(session, suite)}) and peak memory in MB. {copied}",
+            _costs(session, suite, "ratio to the fastest peer"),
+            f"{told}, MB written, wall seconds:",
+            table(["model", *_tools(suite)], ([m, *found] for m, found in cells.items())),
         ]
     )
 
 
 def _tflite(session: Session) -> str:
     tools = _tools("tflite")
-    cpu, memory = _by_tool(session, "tflite", _seconds), _by_tool(session, "tflite", lambda r: f"{r.peak_rss / MB:.0f}")
-    allowed = {v.model: v for v in scores.tflite_memory_verdicts(session)}
-    rows_cpu = []
-    for v in scores.cpu_verdicts(session, "tflite"):
-        room = allowed.get(v.model, Verdict(v.model, None, None))
-        limit = "" if room.bar is None else f"{room.bar / MB:.0f}"
-        rows_cpu.append([v.model, *cpu[v.model], _ratio(v.value), verdict_word(v), *memory[v.model], limit,
-                         verdict_word(room)])  # fmt: skip
     counted = _by_tool(session, "tflite", lambda r: f"{_nodes(r)} ({r.check.operations.get('TRANSPOSE', 0)})")
     quality = _by_tool(session, "tflite", _quality)
     return "\n\n".join(
         [
             "## ONNX to TFLite",
             f"CPU seconds ({_runs(session, 'tflite')}) and peak memory in MB; both write float32.",
-            table(["model", *tools, "ratio", "met", *(f"{tool}, MB" for tool in tools), "allowed", "met"], rows_cpu),
+            _costs(session, "tflite", "ratio"),
             "Operators in the file, TRANSPOSE among them in brackets, and PSNR in dB of its outputs in LiteRT:",
             table(
                 ["model", *tools, *(f"{tool}, dB" for tool in tools)],

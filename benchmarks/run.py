@@ -124,7 +124,7 @@ def _latencies(found: Mapping[Tool, Result], source: Path, out: Path) -> Iterato
 def _first_run(suite: str, model: str, tool: Tool, source: Path, out: Path, cache: Path) -> Result:
     """One run, which for a peer that refuses the model is one on a prepared copy of it."""
     sources = [source]
-    if not tool.is_ours and suite == "coreml":
+    if not tool.is_ours and suite in ("coreml", "coreai"):
         sources.append(_prepared(source, cache))
     for given in sources:
         cost = run_command(tool.command(given, out / tool.name, cache), out / tool.name)
@@ -153,8 +153,9 @@ def _check(source: Path, artifact: Path) -> Check:
 
 def describe_machine(folder: Path) -> Machine:
     """This machine, and the versions on both sides."""
-    cost = measure([sys.executable, "-c", "import numpy"], folder / "floor.log", TIMEOUT_S)
-    (folder / "floor.log").unlink()
+    log = folder / f"floor-{os.getpid()}.log"
+    cost = measure([sys.executable, "-c", "import numpy"], log, TIMEOUT_S)
+    log.unlink()
     ours = {
         name: _version(name) for name in ("onnx", "onnxruntime", "numpy", "coremltools", "protobuf", "ai-edge-litert")
     }

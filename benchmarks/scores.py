@@ -65,7 +65,12 @@ def cpu_ratio(session: Session, suite: str, model: str) -> float | None:
 
 def cpu_verdicts(session: Session, suite: str) -> list[Verdict]:
     """CPU ratio to the fastest peer, on every model that some peer can do."""
-    bar = {"onnx": BARS.onnx_cpu_ratio, "coreml": BARS.coreml_cpu_ratio, "tflite": BARS.tflite_cpu_ratio}[suite]
+    bar = {
+        "onnx": BARS.onnx_cpu_ratio,
+        "coreml": BARS.coreml_cpu_ratio,
+        "coreai": BARS.coreai_cpu_ratio,
+        "tflite": BARS.tflite_cpu_ratio,
+    }[suite]
     return [
         Verdict(
             model, cpu_ratio(session, suite, model), bar if fastest_peer(session.of(suite, model).values()) else None
@@ -87,7 +92,12 @@ def node_verdicts(session: Session) -> list[Verdict]:
 
 def quality_verdicts(session: Session, suite: str) -> list[Verdict]:
     """PSNR of our outputs, of the artifacts that were executed or should have been."""
-    bar = {"onnx": BARS.onnx_psnr_db, "coreml": BARS.coreml_psnr_db, "tflite": BARS.tflite_psnr_db}[suite]
+    bar = {
+        "onnx": BARS.onnx_psnr_db,
+        "coreml": BARS.coreml_psnr_db,
+        "coreai": BARS.coreai_psnr_db,
+        "tflite": BARS.tflite_psnr_db,
+    }[suite]
     found = [(m, session.of(suite, m).get(OURS)) for m in session.models(suite)]
     return [Verdict(m, ours.check.psnr_db, bar, at_least=True) for m, ours in found if ours]
 
@@ -102,13 +112,21 @@ def memory_verdicts(session: Session, above: int = 0) -> list[Verdict]:
     return verdicts
 
 
-def tflite_memory_verdicts(session: Session) -> list[Verdict]:
+def allowance(suite: str) -> tuple[float, int]:
+    """The peak memory that a suite allows: how many times the file, plus bytes."""
+    if suite == "tflite":
+        return BARS.tflite_rss_per_file, BARS.tflite_rss_base
+    return BARS.apple_rss_per_file, BARS.apple_rss_base
+
+
+def allowed_memory_verdicts(session: Session, suite: str) -> list[Verdict]:
     """Our peak memory in bytes against the allowance for the size of the file."""
+    times, base = allowance(suite)
     verdicts = []
-    for model in session.models("tflite"):
-        ours = session.of("tflite", model).get(OURS)
+    for model in session.models(suite):
+        ours = session.of(suite, model).get(OURS)
         if ours:
-            allowed = BARS.tflite_rss_per_file * ours.bytes_in + BARS.tflite_rss_base
+            allowed = times * ours.bytes_in + base
             verdicts.append(Verdict(model, ours.peak_rss if ours.done else None, allowed))
     return verdicts
 

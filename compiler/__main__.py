@@ -1,6 +1,6 @@
 """Run the command as `python -m compiler`."""
 
-from compiler.cli import main
+from compiler.cli import run
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    run()

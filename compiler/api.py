@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import gc
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,27 +16,26 @@ from compiler.bisect import Verdict, bisect, without_losses
 from compiler.compare import compare_all
 from compiler.errors import CompileError, UsageError, VerificationError
 from compiler.graph import Graph
+from compiler.job import Dump, Job, Progress, label_of
 from compiler.ledger import Ledger
-from compiler.onnx_import import Imported, import_model
+from compiler.onnx_import import import_model
 from compiler.onnx_inputs import Shapes
-from compiler.oracle import Reference, reference_run, run_graph
-from compiler.pass_base import Fixpoint, Step
+from compiler.oracle import reference_run, run_graph
+from compiler.pass_base import Step
 from compiler.pass_manager import PassManager
 from compiler.probe import output_peaks
-from compiler.report import Report, approximations, measure
+from compiler.report import Report
 from compiler.rewrite_check import RewriteChecker
-from compiler.seeds import inputs_for
 from compiler.simulate import simulated
 from compiler.target import Artifact, Target, make_target
 from compiler.tensor import Array
 from targets import find_target
 
-__all__ = ["Compiled", "PassManager", "compile_model", "find_culprit", "load"]
+if TYPE_CHECKING:
+    from compiler.compression import Compression
+
+__all__ = ["Compiled", "PassManager", "compile_model", "dry_run", "find_culprit", "load"]
 VERIFY = ("off", "final", "each")
-GIVEN_SCALES = "the scales came with the model, whose own results are rounded so; a range may stand for a ReLU or clip"
-STAGES = 5  # steps besides the passes: import, reference, lower, emit, run
-Dump = Callable[[int, str, Graph], None]  # told a number, the name of a stage, and the graph after it
-Progress = Callable[[str, int], None]  # told the name of a step, and how many steps there are about
 
 
 def load(source: object, *, inputs: Shapes | None = None, freeze: Mapping[str, Array] | None = None) -> Graph:
@@ -95,6 +94,7 @@ def compile_model(
     explain: bool = False,
     dump: Dump | None = None,
     progress: Progress | None = None,
+    compression: Compression | None = None,
     **options: Any,
 ) -> Compiled:
     """Compile a model for a target.
@@ -104,8 +104,10 @@ def compile_model(
     verify       "off", "final" (the executed artifact against ONNX Runtime) or "each" (every rewrite too)
     verify_data  inputs to compare on, by name, instead of seeded ones
     strict       a pass that breaks its promise ends the compilation
-    explain      look for the layers that cost accuracy, and why: report.explanation
+    explain      look for the layers that cost accuracy, and why: report.explanation; and which processors are predicted
+                 to run them, where the target knows: report.placement
     dump         told the graph after the import and after every pass that fired
+    compression  what is to be made of the model before; the artifact is compared with what it became
     options      of the target, if it is named: precision, deployment_target, opset ...
 
     Raises CompileError of a kind; a measured distance beyond the target's tolerance is in the report, not raised.
@@ -115,128 +117,60 @@ def compile_model(
         raise UsageError(f"verify is {verify!r}", hint=f"choose one of {', '.join(VERIFY)}")
     chosen = make_target(find_target(target), options) if isinstance(target, str) else target
     chosen.strict = strict
-    job = _Job(source, chosen, PassManager(chosen.pipeline() if passes is None else passes, skip=skip), progress)
+    job = Job(source, chosen, PassManager(chosen.pipeline() if passes is None else passes, skip=skip), progress)
     with _undisturbed(), _destination(output, source, chosen) as (path, folder):
         imported = job.read(inputs, freeze, dump)
+        if compression is not None:
+            imported = imported._replace(graph=job.compress(compression, imported.graph, skip, seed))
         job.follow(_settled(chosen, imported.graph, job.manager, own=passes is None))
-        given = verify_data if verify_data is not None or verify == "off" else chosen.examples(imported.graph)
+        plain = imported.graph.clone() if explain and passes is None else None
+        given = verify_data if verify_data is not None or verify == "off" else job.examples(imported.graph)
         reference = None if verify == "off" else job.reference(imported, given, seed)
         checker = RewriteChecker(*reference) if reference is not None and verify == "each" else None
-        artifact = job.emit(job.rewrite(imported.graph, checker, strict, dump), path, check=verify != "off")
+        job.prepare(job.rewrite(imported.graph, checker, strict, dump), check=verify != "off")
+        artifact = job.emit(path)
         if reference is not None:
             with _verifying(artifact.path if folder is None else None):
                 job.compare(artifact, reference)
         if explain:
-            job.explain(artifact, reference.inputs if reference is not None else given, seed)
-        return job.done(artifact, folder)
+            job.place(plain, skip)
+            job.explain(artifact, reference.inputs if reference is not None else given, seed, verify != "off")
+        return Compiled(artifact, job.finish(artifact), job.graph, folder)
 
 
-class _Job:
-    """One compilation, stage by stage; fills in the report."""
-
-    def __init__(self, source: object, target: Target, manager: PassManager, progress: Progress | None) -> None:
-        self.source = source
-        self.target = target
-        self.manager = manager
-        self.report = Report(target.name, _label(source))
-        self.report.precision = getattr(target, "precision", None)
-        self.graph = Graph()
-        self._progress = progress
-        self._total = STAGES + sum(len(s.passes) if isinstance(s, Fixpoint) else 1 for s in manager.steps)
-
-    def follow(self, manager: PassManager) -> None:
-        """Go on with other passes, which the target chose for the model."""
-        self.manager = manager
-        self.report.precision = getattr(self.target, "precision", None)
-
-    def tell(self, step: str) -> None:
-        if self._progress is not None:
-            self._progress(step, self._total)
-
-    def read(self, inputs: Shapes | None, freeze: Mapping[str, Array] | None, dump: Dump | None) -> Imported:
-        self.tell("import")
-        with self.report.stage("import"):
-            imported = import_model(self.source, inputs, freeze)
-        self.report.before, self.report.notes = measure(imported.graph), imported.notes
-        if dump is not None:
-            dump(0, "import", imported.graph)
-        return imported
-
-    def reference(self, imported: Imported, given: Mapping[str, Array] | None, seed: int) -> Reference:
-        self.tell("reference run")
-        with self.report.stage("reference"):
-            return reference_run(self.source, imported.graph, imported.frozen, given, seed)
-
-    def rewrite(self, graph: Graph, checker: RewriteChecker | None, strict: bool, dump: Dump | None) -> Graph:
-        with self.report.stage("passes"):
-            rewritten, self.report.ledger = self.manager.run(
-                graph,
-                checker=checker,
-                strict=strict,
-                debug=checker is not None,
-                dump=None if dump is None else lambda number, p, g: dump(number, p.pass_name(), g),
-                progress=self.tell,
-            )
-        return rewritten
-
-    def emit(self, graph: Graph, path: Path, check: bool) -> Artifact:
-        self.tell("lower")
-        with self.report.stage("lower"):
-            self.graph = self.target.prepare(graph)
-            if check:
-                self.graph.verify()
-        self.report.after = measure(self.graph)
-        self.tell("emit")
-        with self.report.stage("emit"):
-            artifact = self.target.emit(self.graph, path)
-        self.report.artifact, self.report.size = artifact.path, artifact.size
-        self.report.emitted = artifact.transposes
-        return artifact
-
-    def compare(self, artifact: Artifact, reference: Reference) -> None:
-        report = self.report
-        self.tell("run the artifact")
-        report.tolerance_db = self.target.tolerance_db
-        peaks = output_peaks(self.graph)
-
-        def good() -> bool:
-            report.verification = compare_all(reference.outputs, artifact.run(reference.inputs), peaks)
-            return report.passed
-
-        with report.stage("verify"):
-            if not good():
-                measured = report.verification
-                if artifact.refine(good):
-                    report.size = artifact.size
-                else:
-                    report.verification = measured
-        if not report.passed:
-            self.tell("find the losses")
-            with report.stage("losses"):
-                report.losses = artifact.losses(self.graph, reference.inputs)
-
-    def done(self, artifact: Artifact, folder: Path | None) -> Compiled:
-        """The result, with what there is to know of the artifact in the report."""
-        self.report.warnings = [*approximations(self.report.ledger), *artifact.warnings]
-        self.report.notes = [*self.report.notes, *artifact.notes]
-        return Compiled(artifact, self.report, self.graph, folder)
-
-    def explain(self, artifact: Artifact, given: Mapping[str, Array] | None, seed: int) -> None:
-        """Which layers cost accuracy: by what rounding them to integers does, or else by what the artifact shows."""
-        from compiler.calibrate.trial import Trial  # with all that measures, for this alone
-        from compiler.doctor.examine import examine
-
-        self.tell("explain")
-        with self.report.stage("explain"):
-            feeds = given if given is not None else inputs_for(self.graph, seed)
-            found = examine(self.graph, self.target.trial(self.graph) or Trial([feeds]), self.target.floats())
-            if not found.layers:
-                self.report.losses = self.report.losses or artifact.losses(self.graph, feeds)
-                known = "where accuracy is lost is told above" if self.report.losses else "the artifact shows no losses"
-                found = found._replace(notes=[*found.notes, known])
-            elif self.target.keeps_scales:
-                found = found._replace(notes=[*found.notes, GIVEN_SCALES])
-        self.report.explanation = found
+def dry_run(
+    source: object,
+    target: str | Target = "ane",
+    *,
+    passes: str | Sequence[Step] | None = None,
+    skip: Sequence[str] = (),
+    inputs: Shapes | None = None,
+    freeze: Mapping[str, Array] | None = None,
+    strict: bool = False,
+    explain: bool = False,
+    dump: Dump | None = None,
+    progress: Progress | None = None,
+    compression: Compression | None = None,
+    **options: Any,
+) -> Report:
+    """What a compilation with these arguments would do, without an artifact: nothing is written or compared. With
+    `explain`, which processors are predicted to run the layers, where the target knows."""
+    chosen = make_target(find_target(target), options) if isinstance(target, str) else target
+    chosen.strict = strict
+    job = Job(source, chosen, PassManager(chosen.pipeline() if passes is None else passes, skip=skip), progress)
+    with _undisturbed():
+        imported = job.read(inputs, freeze, dump)
+        if compression is not None:
+            imported = imported._replace(graph=job.compress(compression, imported.graph, skip, 0))
+        job.follow(_settled(chosen, imported.graph, job.manager, own=passes is None))
+        plain = imported.graph.clone() if explain and passes is None else None
+        job.prepare(job.rewrite(imported.graph, None, strict, dump), check=False)
+        if explain:
+            job.place(plain, skip)
+            if job.report.placement is None:
+                untold = f"nothing is known of where layers run on {chosen.name}; what they cost takes an artifact"
+                job.report.notes = [*job.report.notes, untold]
+    return job.finish(None)
 
 
 def find_culprit(
@@ -310,7 +244,7 @@ def _destination(
 
     folder = Path(tempfile.mkdtemp(prefix="cincel-"))
     try:
-        yield folder / (Path(_label(source)).stem + target.suffix), folder
+        yield folder / (Path(label_of(source)).stem + target.suffix), folder
     except BaseException:
         _remove(folder)
         raise
@@ -348,7 +282,3 @@ def _remove(folder: Path) -> None:
     import shutil  # for artifacts without a path only
 
     shutil.rmtree(folder, ignore_errors=True)
-
-
-def _label(source: object) -> str:
-    return os.fspath(source) if isinstance(source, str | os.PathLike) else "model"

@@ -11,7 +11,13 @@ from compiler.errors import UsageError
 if TYPE_CHECKING:
     import argparse
 
+    from compiler.compression import Compression
     from compiler.tensor import Array
+
+
+COMPRESSION = ("compress", "size", "macs", "latency", "recipe", "save_recipe", "pareto", "sensitivities")
+INTEGERS = ("int8", "int16x8")
+ENGINES = ("ane", "coreai")  # whose fp16 looks at data too
 
 
 def parse_shapes(texts: Sequence[str]) -> dict[str, tuple[int, ...]]:
@@ -127,6 +133,27 @@ def target_options(args: argparse.Namespace, names: Iterable[str]) -> dict[str, 
     asked = args.calibrate_rows, args.calibrate_image, args.resume_calibration, args.save_calibration
     options["calibrate"] = parse_data(args.calibrate, *asked)
     return options
+
+
+def compression_of(args: argparse.Namespace, options: dict[str, Any]) -> Compression | None:
+    """What is asked of compression; None if nothing is. The limits are taken from a target's options, and the data
+    where its precision has no use for them. UsageError for what does not go together."""
+    given = {name: getattr(args, name) for name in COMPRESSION}
+    if all(value is None for value in given.values()):
+        return None
+    from compiler.compression import Compression  # with all that searches, for this alone
+
+    goal = given.pop("compress")
+    data = options["calibrate"]
+    limits = {name: options.pop(name) for name in ("max_drop", "min_psnr")}
+    asked = Compression(data=data, parameters=goal, **limits, **given)
+    asked.expect_sound()
+    engine = args.target in ENGINES and args.precision in (None, "fp16")
+    if args.precision not in INTEGERS and not engine:
+        if args.save_calibration is not None or args.resume_calibration is not None:
+            raise UsageError("a calibration is of --precision int8", hint="--sensitivities FILE keeps what is measured")
+        options["calibrate"] = None
+    return asked
 
 
 def parse_data(

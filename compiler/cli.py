@@ -8,25 +8,38 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 from compiler.arguments import (
+    compression_of,
     default_output,
     load_arrays,
     parse_frozen,
     parse_shapes,
     target_options,
 )
-from compiler.errors import CompileError
-from compiler.options import OPTIONS, build_parser, expect_defaults
+from compiler.errors import CompileError, UsageError
+from compiler.options import OPTIONS, SUFFIXES, build_parser, expect_defaults
 
 if TYPE_CHECKING:
-    from compiler.api import Compiled, Progress
     from compiler.bisect import Culprit
+    from compiler.job import Progress
+    from compiler.report import Report
 
 VERIFICATION_FAILED = 3
 INTERRUPTED = 130
+WRITING = {"output", "verify", "verify_data", "emit_ir", "emit_onnx", "bisect"}  # what --dry-run does not do
+REPORTED = {"os", "compute_plan"}  # what only --explain looks at
 CHECKING = ("model", "target", "check", "strict", "json", "quiet", "debug")  # arguments that --check looks at
+
+
+def run() -> NoReturn:
+    """Be the process: the command, and then an end that does not take apart what the system frees at once."""
+    code = main()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError):  # nobody listens
+            stream.flush()
+    os._exit(code)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -36,8 +49,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         with _short_lived():
             args = build_parser().parse_args(words)
+            args.target = args.target or SUFFIXES.get("." + (args.output or "").rpartition(".")[2], "ane")
             if args.check:
                 return run_check(args)
+            if not args.explain:
+                expect_defaults(args, vars(args).keys() - REPORTED, "what --explain tells is not asked for")
+            if args.dry_run:
+                return run_dry(args)
             return run_bisect(args) if args.bisect else run_compile(args)
     except SystemExit as e:  # --help and --version
         _print("")
@@ -59,7 +77,9 @@ def run_compile(args: argparse.Namespace) -> int:
     from compiler.target import make_target
     from targets import find_target
 
-    target = make_target(find_target(args.target), target_options(args, OPTIONS))
+    options = target_options(args, OPTIONS)
+    compression = compression_of(args, options)
+    target = make_target(find_target(args.target), options)
     stages = _stages(args)
     with progress_bar(enabled=not (args.json or args.quiet)) as tell:
         compiled = compile_model(
@@ -77,10 +97,37 @@ def run_compile(args: argparse.Namespace) -> int:
             explain=args.explain,
             dump=stages and stages.after,
             progress=tell,
+            compression=compression,
         )
     if stages:
         stages.finish(compiled.graph)
-    return _finish(args, compiled)
+    return _finish(args, compiled.report)
+
+
+def run_dry(args: argparse.Namespace) -> int:
+    """Print the summary of what a compilation would do. UsageError for options that say what to write or run."""
+    expect_defaults(args, vars(args).keys() - WRITING, "--dry-run writes nothing and compares nothing")
+    from compiler.api import dry_run
+    from compiler.target import make_target
+    from targets import find_target
+
+    options = target_options(args, OPTIONS)
+    compression = compression_of(args, options)
+    target = make_target(find_target(args.target), options)
+    with progress_bar(enabled=not (args.json or args.quiet)) as tell:
+        report = dry_run(
+            args.model,
+            target,
+            passes=args.passes,
+            skip=args.skip,
+            inputs=parse_shapes(args.input),
+            freeze=parse_frozen(args.freeze),
+            strict=args.strict,
+            explain=args.explain,
+            progress=tell,
+            compression=compression,
+        )
+    return _finish(args, report)
 
 
 def _stages(args: argparse.Namespace) -> Any:  # Any: a StageWriter, or None if no stage is asked for
@@ -98,7 +145,10 @@ def run_bisect(args: argparse.Namespace) -> int:
     from compiler.target import make_target
     from targets import find_target
 
-    target = make_target(find_target(args.target), target_options(args, OPTIONS))
+    options = target_options(args, OPTIONS)
+    if compression_of(args, options) is not None:
+        raise UsageError("--bisect looks for rewrites that break a model, and compression is to change it")
+    target = make_target(find_target(args.target), options)
     manager = PassManager(target.pipeline() if args.passes is None else args.passes, skip=args.skip)
     path = reproducer_path(args.model, args.output)
     with progress_bar(enabled=not (args.json or args.quiet)) as tell:
@@ -159,8 +209,7 @@ def _tell_nobody(step: str, total: int) -> None:  # the form of Progress
     pass
 
 
-def _finish(args: argparse.Namespace, compiled: Compiled) -> int:
-    report = compiled.report
+def _finish(args: argparse.Namespace, report: Report) -> int:
     if args.json:
         _print_json(report.as_json())
     elif not args.quiet:

@@ -104,6 +104,13 @@ class Ledger:
         """Applied rewrites by pass."""
         return dict(Counter(e.pass_name for e in self.entries if e.status == APPLIED))
 
+    def followed_by(self, other: Ledger) -> Ledger:
+        """What happened here and then there."""
+        both = Ledger()
+        both.entries, both.passes = [*self.entries, *other.entries], [*self.passes, *other.passes]
+        both.measured = {**self.measured, **other.measured}
+        return both
+
     def as_json(self) -> list[dict[str, Any]]:
         """Plain values for --json."""
         return [e.as_json() for e in self.entries]

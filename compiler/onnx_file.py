@@ -51,6 +51,7 @@ class OnnxFile:
         self.model = model
         self.name = name
         self.folder = folder
+        self.expanded = False  # whether it had functions, which are inlined
         self._buffer = buffer
         self._external: dict[str, FileMap] = {}
 
@@ -204,6 +205,7 @@ def _inlined(file: OnnxFile) -> OnnxFile:
         from compiler.onnx_inline import inline_functions  # only for models that have some
 
         file.model = inline_functions(file.model, _subject(file.name))
+        file.expanded = True
     return file
 
 

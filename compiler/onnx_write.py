@@ -26,9 +26,10 @@ import numpy as np
 
 from compiler import onnx_proto
 from compiler.errors import OnnxError
-from compiler.filemap import locate
+from compiler.filemap import locate, release
 from compiler.onnx_proto import INLINE_LIMIT, data_type_of, pack, quote
 from compiler.onnx_wire import BYTES, MARK, pointer, read_varint, skip, varint
+from compiler.order import in_order
 from compiler.tensor import STRING, Array, dtype_of
 
 if TYPE_CHECKING:
@@ -125,7 +126,7 @@ def _raw(piece: Piece) -> bytes | memoryview:
     """The bytes of a piece as ONNX stores them; a copy only where they differ from those in memory."""
     if isinstance(piece, bytes):
         return piece
-    codes = np.ascontiguousarray(piece).reshape(-1).view(np.uint8)
+    codes = in_order(piece).reshape(-1).view(np.uint8)
     bits = dtype_of(piece).bits
     return pack(codes, bits).data if bits < 8 else codes.data
 
@@ -251,6 +252,7 @@ class AtomicFile:
                 place = _place(piece)
                 if place is None:
                     self._put(_raw(piece))
+                    release(piece)
                 else:
                     self._copy(*place, piece.nbytes)
         self._put(b"".join(run))

@@ -9,12 +9,15 @@ from typing import NoReturn
 from compiler.arguments import parse_seed
 from compiler.errors import UsageError
 
-TARGETS = ("ane", "nnapi", "edgetpu", "onnx")
+TARGETS = ("ane", "coreai", "nnapi", "edgetpu", "onnx")
+SUFFIXES = {".aimodel": "coreai", ".mlpackage": "ane"}  # of outputs that only one target writes
 CHECKED = ("nnapi", "edgetpu")
 # Options that are handed to the target, which checks them.
-OPTIONS = ("precision", "deployment_target", "chip", "units", "image", "io_layout", "opset", "external",
-           "calibrate", "observer", "io_dtype", "repair", "weights", "block_size", "max_drop",
-           "min_psnr", "feature_level")  # fmt: skip
+OPTIONS = (
+    "precision", "deployment_target", "chip", "approximate", "units", "os", "compute_plan", "image", "io_layout",
+    "opset", "external", "calibrate", "observer", "io_dtype", "repair", "weights", "block_size", "max_drop",
+    "min_psnr", "feature_level", "split",
+)  # fmt: skip
 Group = argparse._ArgumentGroup
 
 
@@ -42,13 +45,16 @@ def build_parser() -> Parser:
         allow_abbrev=False,
     )
     p.add_argument("model", metavar="MODEL.onnx", help="the model to compile")
-    p.add_argument("-t", "--target", default="ane", metavar="NAME", help=f"one of {', '.join(TARGETS)} (default: ane)")
+    p.add_argument(
+        "-t", "--target", metavar="NAME", help=f"one of {', '.join(TARGETS)} (default: by the suffix of -o, else ane)"
+    )
     p.add_argument(
         "-o", "--output", metavar="PATH", help="where the artifact goes (default: the model's name, in this folder)"
     )
     p.add_argument("--version", action="version", version=f"cincel {_version()}", help="print the version and exit")
     _describe_model(p.add_argument_group("model"))
     _describe_target(p.add_argument_group("target options"))
+    _describe_compression(p.add_argument_group("compression (needs --calibrate)"))
     _describe_rewriting(p.add_argument_group("rewriting"))
     _describe_proof(p.add_argument_group("proof"))
     output = p.add_argument_group("output")
@@ -84,7 +90,8 @@ def _describe_target(target: Group) -> None:
     target.add_argument(
         "--precision",
         metavar="P",
-        help="ane: fp16 (default), fp32, int8; nnapi: fp32 (default), fp16, int8, int16x8; onnx: fp32 (default), int8",
+        help="ane: fp16 (default), fp32, int8; coreai: fp16 (default), fp32; "
+        "nnapi: fp32 (default), fp16, int8, int16x8; onnx: fp32 (default), int8",
     )
     _describe_data(target)
     target.add_argument(
@@ -104,21 +111,48 @@ def _describe_target(target: Group) -> None:
         "--min-psnr", type=float, metavar="DB", help="nnapi, int8: the same for the PSNR of every output, in dB"
     )
     target.add_argument(
-        "--weights", metavar="W", help="weights alone are stored as int8 or int4, for ane as palette1, 2, 3, 4, 6, 8"
+        "--weights",
+        metavar="W",
+        help="weights alone are stored as int8 or int4, for ane and coreai as palette1, 2, 3, 4, 6, 8",
     )
     target.add_argument(
         "--block-size", type=int, metavar="N", help="--weights: how many weights share a scale, or channels a table"
     )
-    target.add_argument("--deployment-target", metavar="OS", help="ane: iOS15 ... iOS26")
-    target.add_argument("--units", metavar="UNITS", help="ane: all (default), cpu-and-ne, cpu-and-gpu")
-    target.add_argument("--chip", metavar="CHIP", help="ane: whose engine to write for, A14 (default) ... M6")
+    _describe_apple(target)
     target.add_argument(
         "--feature-level", type=int, metavar="N", help="nnapi: the oldest that is to take the file, 1 to 8 (default: 8)"
     )
     target.add_argument(
         "--io-layout",
         metavar="L",
-        help="nnapi: inputs and outputs nhwc (default), keep or nchw; ane: keep (default) or engine",
+        help="nnapi: inputs and outputs nhwc (default), keep or nchw; ane, coreai: keep (default) or engine",
+    )
+    target.add_argument("--opset", type=int, metavar="N", help="onnx: opset to write (13 to 28)")
+    target.add_argument(
+        "--external", action="store_true", default=None, help="onnx: put the weights into a file beside the model"
+    )
+
+
+def _describe_apple(target: Group) -> None:
+    """What is asked for of Core ML."""
+    target.add_argument("--deployment-target", metavar="OS", help="ane: iOS15 ... iOS26")
+    target.add_argument("--units", metavar="UNITS", help="ane: all (default), cpu-and-ne, cpu-and-gpu")
+    target.add_argument(
+        "--approximate",
+        metavar="PASSES",
+        help="ane, coreai: what the engine does not run, approximately: all or PASS,PASS",
+    )
+    target.add_argument(
+        "--os", metavar="OS", help="ane, coreai, --explain: the system, iOS15 ... iOS27, macOS12 ... macOS27"
+    )
+    target.add_argument(
+        "--compute-plan",
+        metavar="FILE.json",
+        help="ane, --explain: what a device plans, to compare the prediction with",
+    )
+    target.add_argument("--chip", metavar="CHIP", help="ane, coreai: whose engine to write for, A14 (default) ... M6")
+    target.add_argument(
+        "--split", metavar="SIZE", help="ane, coreai: more weights than SIZE (500MB, 1GB, 1.5GiB): several packages"
     )
     target.add_argument(
         "--image",
@@ -126,9 +160,21 @@ def _describe_target(target: Group) -> None:
         metavar="NAME[:scale=S,bias=R/G/B,color=RGB]",
         help="ane: an input that takes an image",
     )
-    target.add_argument("--opset", type=int, metavar="N", help="onnx: opset to write (13 to 28)")
-    target.add_argument(
-        "--external", action="store_true", default=None, help="onnx: put the weights into a file beside the model"
+
+
+def _describe_compression(group: Group) -> None:
+    """Goals and files; the limits are --max-drop and --min-psnr."""
+    group.add_argument(
+        "--compress", metavar="GOAL", help="parameters that may be left: 2x, 50%%, 1.5M, auto (what the limits admit)"
+    )
+    group.add_argument("--size", metavar="GOAL", help="the same for the bytes of the weights: 5MB, 2x, auto")
+    group.add_argument("--macs", metavar="GOAL", help="the same for multiply-accumulates: 100M, 2x, auto")
+    group.add_argument("--latency", metavar="CHIP=GOAL", help="the same for time by a chip's roofline: A14=5ms, A14=2x")
+    group.add_argument("--recipe", metavar="FILE", help="compress as a recipe says; goes without --calibrate too")
+    group.add_argument("--save-recipe", metavar="FILE", help="write down what was chosen")
+    group.add_argument("--pareto", metavar="FILE", help="plot what is traded: FILE.html, or FILE.json for the numbers")
+    group.add_argument(
+        "--sensitivities", metavar="FILE", help="keep what is measured of layers, so that it is measured once"
     )
 
 
@@ -166,7 +212,12 @@ def _describe_proof(proof: Group) -> None:
         "--bisect", action="store_true", help="find the first rewrite that breaks the model; write a small reproducer"
     )
     proof.add_argument(
-        "--explain", action="store_true", help="int8: rank the layers by the accuracy that they cost, with the causes"
+        "--explain",
+        action="store_true",
+        help="ane: which processors are predicted to run the layers; int8: rank them by the accuracy that they cost",
+    )
+    proof.add_argument(
+        "--dry-run", action="store_true", help="say what would be done, with --explain where it runs; write nothing"
     )
     proof.add_argument("--seed", type=parse_seed, default=0, metavar="N", help="of the random inputs (default: 0)")
 

@@ -13,12 +13,15 @@ import numpy as np
 
 from compiler.errors import CompileError, UsageError, VerificationError
 from compiler.graph import Graph
-from compiler.onnx_export import export_bytes
+from compiler.onnx_export import export_bytes, save_model
 from compiler.onnx_file import read_model
+from compiler.onnx_mapped import is_large, mapped
 from compiler.onnx_reference import COMPLETE_OPSET, RUNTIME_OPSET, OnnxReference, Source, is_too_new, retold
 from compiler.seeds import inputs_for
 from compiler.tensor import Array, TensorType, dtype_of
 from compiler.views import peak_bytes
+
+MAPPED_FROM = 1 << 26  # bytes of the constants of a graph that is executed
 
 
 class Reference(NamedTuple):
@@ -46,8 +49,25 @@ def reference_run(
     else:
         _expect_memory(graph)
         feeds = inputs_for(graph, seed)
-    results = run_session(Session(_for_session(source), once=True), {**feeds, **frozen})
+    results = _run_source(source, {**feeds, **frozen})
     return Reference(feeds, {name: results[name] for name in graph.output_names})
+
+
+def reference_of(graph: Graph, given: Mapping[str, Array] | None, seed: int) -> Reference:
+    """The same for a layer graph that stands for another model than the original. Raises as `reference_run`."""
+    feeds = inputs_for(graph, seed) if given is None else checked_inputs(given, input_types(graph))
+    _expect_memory(graph)
+    return Reference(feeds, run_graph(graph, feeds))
+
+
+def _run_source(source: object, inputs: Mapping[str, Array]) -> dict[str, Array]:
+    model = _for_session(source)
+    if isinstance(model, bytes) or not is_large(model):
+        return run_session(Session(model, once=True), inputs)
+    import tempfile  # for large models only
+
+    with tempfile.TemporaryDirectory(prefix="cincel-") as folder:
+        return run_session(Session(mapped(model, Path(folder)) or model, once=True), inputs)
 
 
 def _expect_memory(graph: Graph) -> None:
@@ -226,8 +246,16 @@ def _refused(what: str, error: Exception) -> VerificationError:
 
 
 def run_graph(graph: Graph, inputs: Mapping[str, Array]) -> dict[str, Array]:
-    """Outputs of a layer graph, exported and executed by ONNX Runtime."""
-    return run_session(open_session(export_bytes(graph)), inputs)
+    """Outputs of a layer graph, exported and executed by ONNX Runtime. Large constants pass through a temporary file
+    that it maps, because of those in a message it makes copies."""
+    if sum(v.type.nbytes for v in graph.constants) < MAPPED_FROM:
+        return run_session(Session(export_bytes(graph), once=True), inputs)
+    import tempfile  # for large graphs only
+
+    with tempfile.TemporaryDirectory(prefix="cincel-") as folder:
+        path = Path(folder) / "graph.onnx"
+        save_model(graph, path, external=True)
+        return run_session(Session(path, once=True), inputs)
 
 
 def _first_line(error: Exception) -> str:

@@ -210,6 +210,10 @@ class _Run:
         if self.checker is not None:
             entry.damage = self.checker.fired(firing)
             broken = entry.damage is not None and self.checker.broken(self._pass.error_class, entry.damage)
+            if broken and self._pass.error_class is ErrorClass.EXACT:
+                self.checker.start(self.graph)  # what it reads may be of layers that others, which round, replaced
+                entry.damage = self.checker.fired(firing)
+                broken = entry.damage is not None and self.checker.broken(self._pass.error_class, entry.damage)
             if broken and self._broken is None:
                 self._broken = entry
         self.ledger.entries.append(entry)

@@ -28,6 +28,7 @@ KEEPS_BOUND = (  # results lie where the operands do
 )
 DEEP = 50  # layers looked back through
 FEW = 4096  # elements of a constant that are looked at
+HEALED = 20.0  # dB by which all that is made of a result is nearer than it, so that its noise does not count
 
 
 class Loss(NamedTuple):
@@ -91,8 +92,8 @@ def noise(db: float) -> float:
 def rank_losses(
     graph: Graph, reference: Mapping[Value, Array], measured: Mapping[Value, Array], most: int = 5
 ) -> list[Loss]:
-    """The layers that add the most noise, relative to the peak of their result, worst first. `measured` may lack values
-    that the artifact has no tensor for."""
+    """The layers that add the most noise, relative to the peak of their result, worst first; those whose noise the next
+    layers do not show are left out. `measured` may lack values that the artifact has no tensor for."""
     db: dict[Value, float] = {}
     losses = []
     for node in graph.nodes:
@@ -106,4 +107,11 @@ def rank_losses(
         if after < before:
             losses.append(Loss(node, before, after))
     losses.sort(key=lambda loss: noise(loss.operands_db) - noise(loss.result_db))
-    return losses[:most]
+    return [loss for loss in losses if not _is_healed(loss, db)][:most]
+
+
+def _is_healed(loss: Loss, db: Mapping[Value, float]) -> bool:
+    """Whether nobody sees the noise: an epsilon of few digits, say, in a sum of larger numbers."""
+    made = [o for v in loss.node.outputs for user in v.users for o in user.outputs]
+    seen = not made or any(v.n_out for v in loss.node.outputs)
+    return not seen and min(db[o] for o in made) > loss.result_db + HEALED

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from compiler.compare import Comparison
 from compiler.doctor.record import Diagnosis
@@ -18,6 +18,16 @@ from compiler.pass_base import ErrorClass, pass_class
 from compiler.probe import Loss
 
 LOSSY = ErrorClass.LOSSY.value
+
+
+class Section(Protocol):
+    """What a target has to say of an artifact beyond what every target does."""
+
+    def text(self) -> str:
+        """Lines of plain text."""
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values for JSON."""
 
 
 class Measure(NamedTuple):
@@ -54,7 +64,7 @@ class Report:
     def __init__(self, target: str, model: str) -> None:
         self.target = target
         self.model = model
-        self.artifact = Path()
+        self.artifact: Path | None = None  # None where nothing is written
         self.size = 0
         self.notes: Sequence[str] = ()
         self.warnings: Sequence[str] = ()
@@ -68,6 +78,8 @@ class Report:
         self.precision: str | None = None  # of the target, if it has a choice
         self.losses: Sequence[Loss] = ()  # where accuracy went, if the verification failed
         self.explanation: Diagnosis | None = None  # of what rounding costs, if it was asked for
+        self.placement: Section | None = None  # which processors run the layers, if it was asked for
+        self.compression: Section | None = None  # what was saved and lost, if the model was compressed
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
@@ -115,7 +127,7 @@ class Report:
         if self.verification is not None:
             verification["outputs"] = [c.as_json() for c in self.verification]
         return {
-            "artifact": str(self.artifact),
+            "artifact": None if self.artifact is None else str(self.artifact),
             "target": self.target,
             "model": self.model,
             "size_bytes": self.size,
@@ -123,11 +135,14 @@ class Report:
             "before": self.before._asdict(),
             "after": self.after._asdict(),
             "transposes": self.transposes,
+            "regions": self.ledger.measured.get("regions"),
             "passes": [p.as_json() for p in self.ledger.passes],
             "ledger": self.ledger.as_json(),
             "verification": verification,
             "losses": [loss.as_json() for loss in self.losses],
             "explanation": None if self.explanation is None else self.explanation.as_json(),
+            "placement": None if self.placement is None else self.placement.as_json(),
+            "compression": None if self.compression is None else self.compression.as_json(),
             "notes": list(self.notes),
             "warnings": list(self.warnings),
         }

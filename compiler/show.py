@@ -42,15 +42,20 @@ def summary(report: Report) -> str:
         for note in report.notes:
             console.print(f"note: {note}", markup=False)
         console.print(_table(report))
-        for line in (*_transposes(report), *_ledger_lines(report)):
+        for line in (*_transposes(report), *_regions(report), *_ledger_lines(report)):
             console.print(line, markup=False)
+        if report.compression is not None:
+            console.print(report.compression.text(), end="", markup=False)
         for loss in report.losses:
             console.print(f"accuracy is lost by {_plain(str(loss))}", markup=False)
         for warning in report.warnings:
             console.print(f"warning: {warning}", markup=False)
         if report.explanation is not None:
             _explain(console, report.explanation)
-        console.print(f"wrote {_plain(str(report.artifact))}", markup=False)
+        if report.placement is not None:
+            console.print(report.placement.text(), end="", markup=False)
+        done = "nothing is written" if report.artifact is None else f"wrote {_plain(str(report.artifact))}"
+        console.print(done, markup=False)
     return captured.get()
 
 
@@ -98,6 +103,18 @@ def _transposes(report: Report) -> Iterator[str]:
         yield f"transposes: {count}, {found['bytes_moved']:,} bytes moved{bound}"
 
 
+def _regions(report: Report) -> Iterator[str]:
+    found = report.ledger.measured.get("regions")
+    if found is not None and found["regions"]:
+        noun = "region" if found["regions"] == 1 else "regions"
+        yield (
+            f"{found['regions']} {noun} moved to (B, C, 1, S): {found['products']} dense layers and attentions, with"
+            f" {found['convs']} convolutions now; reshapes and transposes: {found['movers_before']} before,"
+            f" {found['movers_inside']} inside and {found['movers_at_borders']} at the borders now; estimated time"
+            f" {found['ns_before'] / 1000:,.0f} -> {found['ns_after'] / 1000:,.0f} us"
+        )
+
+
 def _table(report: Report) -> Table:
     before, after = report.before, report.after
     table = Table(title=Text(f"{_plain(report.model)} -> {report.target}"), title_justify="left")
@@ -109,7 +126,8 @@ def _table(report: Report) -> Table:
     _row(table, "parameters", f"{before.parameters:,}", f"{after.parameters:,}")
     _row(table, "multiply-accumulates", f"{before.macs:,}", f"{after.macs:,}")
     _row(table, "bytes moved", f"{before.bytes_moved:,}", f"{after.bytes_moved:,}")
-    _row(table, "artifact", "", f"{report.size:,} bytes")
+    if report.artifact is not None:
+        _row(table, "artifact", "", f"{report.size:,} bytes")
     table.add_section()
     for name, times in report.ledger.counts().items():
         _row(table, name, "", f"x{times}")

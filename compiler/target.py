@@ -13,6 +13,7 @@ from compiler.op import Op
 from compiler.pass_base import Step
 from compiler.probe import Loss
 from compiler.record import Record
+from compiler.report import Section
 from compiler.tensor import Array, DType
 
 if TYPE_CHECKING:
@@ -128,19 +129,17 @@ class LoweringTable(Generic[P]):
         entry = self.entries.get(type(node.op))
         return entry is not None and all(need.holds(node) for need in entry[0])
 
+    def objection(self, node: Node) -> str | None:
+        """Why a layer cannot be lowered; None if it can."""
+        entry = self.entries.get(type(node.op))
+        if entry is None:
+            return "no lowering"
+        return next((f"needs {n.text}" for n in entry[0] if not n.holds(node)), None)
+
     def objections(self, graph: Graph) -> list[str]:
         """One line for every layer that has no lowering or misses a need, with its ONNX origin."""
-        lines = []
-        for node in graph.nodes:
-            entry = self.entries.get(type(node.op))
-            missing = (
-                "no lowering"
-                if entry is None
-                else next((f"needs {n.text}" for n in entry[0] if not n.holds(node)), None)
-            )
-            if missing:
-                lines.append(f"{node.describe()} -- {missing}")
-        return lines
+        found = ((node, self.objection(node)) for node in graph.nodes)
+        return [f"{node.describe()} -- {missing}" for node, missing in found if missing]
 
     def lower(self, program: P, graph: Graph) -> None:
         """Emit every layer in order; `objections` must be empty."""
@@ -177,6 +176,15 @@ class Target(ABC):
     @abstractmethod
     def emit(self, graph: Graph, path: Path) -> Artifact:
         """Write a prepared graph; the path appears complete or not at all."""
+
+    def unauthored(self) -> tuple[Step, ...] | None:
+        """The pipeline without what only suits one engine, to tell what that brings; None if it has nothing such."""
+        return None
+
+    def placement(self, graph: Graph, plain: Graph | None) -> Section | None:
+        """Which processors are predicted to run a prepared graph, and beside it one from the unauthored pipeline; None
+        if nothing is known of that."""
+        return None
 
     def examples(self, graph: Graph) -> Mapping[str, Array] | None:
         """Inputs of the imported model on which the artifact is to be compared; None if seeded ones do."""

@@ -170,6 +170,9 @@ class Layout(NamedTuple):
     block: int = 0
 
 
+_BOUND = frozenset((int,))  # the type of dimensions that are numbers
+
+
 class TensorType(NamedTuple):
     """What a value is: element type, shape in the operation's logical order, and annotations for targets; of a constant
     that is stored in fewer bits, either `quant` or `palette`."""
@@ -186,7 +189,7 @@ class TensorType(NamedTuple):
 
     @property
     def is_static(self) -> bool:
-        return all(type(d) is int for d in self.shape)
+        return _BOUND.issuperset(map(type, self.shape))
 
     @property
     def dims(self) -> tuple[int, ...]:

@@ -14,6 +14,8 @@ ROOT = Path(__file__).resolve().parent
 sys.path[:0] = [str(ROOT.parent), str(ROOT)]
 
 from conformance_page import page as conformance  # noqa: E402
+from placement_page import page as placement  # noqa: E402
+from substitutions_page import page as substitutions  # noqa: E402
 
 import compiler.importers  # noqa: E402  # registers the importers
 import compiler.ops  # noqa: E402, F401  # registers the operations
@@ -22,6 +24,8 @@ from compiler.importers.registry import IMPORTERS  # noqa: E402
 from compiler.onnx_survey import DEFINED  # noqa: E402
 from compiler.op import FROM_ONNX, OPS  # noqa: E402
 from compiler.pass_base import LATER, PASSES, PIPELINES, pass_class  # noqa: E402
+from targets.coreai.lower import TABLE as COREAI  # noqa: E402
+from targets.coreai.lower.table import GENERAL as COREAI_GENERAL  # noqa: E402
 from targets.coreml.lower import TABLE  # noqa: E402
 from targets.coreml.lower.table import GENERAL as ANE_GENERAL  # noqa: E402
 from targets.tflite.lower import TABLE as NNAPI  # noqa: E402
@@ -79,6 +83,11 @@ def conformance_page() -> str:
     return f"{GENERATED}\n{conformance()}"
 
 
+def placement_rules() -> str:
+    """What the Neural Engine runs, by family."""
+    return f"{GENERATED}\n{placement()}"
+
+
 def ane_operations() -> str:
     """What the Core ML target runs, and what it needs."""
     supported = TABLE.support()
@@ -88,6 +97,22 @@ def ane_operations() -> str:
     lines += table(("operation", "needs"), [(f"`{name}`", needs) for name, needs in supported])
     lines += ["", "No lowering: " + ", ".join(f"`{name}`" for name in missing) + "."] if missing else []
     return "\n".join(lines) + "\n"
+
+
+def coreai_operations() -> str:
+    """What the Core AI target runs, and what it needs."""
+    supported = COREAI.support()
+    missing = sorted(set(OPS) - {name for name, _ in supported})
+    general = "; ".join(need.text for need in COREAI_GENERAL)
+    lines = [GENERATED, "# Operations of target `coreai`", "", f"All need {general}, and what is said here beside.", ""]
+    lines += table(("operation", "needs"), [(f"`{name}`", needs) for name, needs in supported])
+    lines += ["", "No lowering: " + ", ".join(f"`{name}`" for name in missing) + "."] if missing else []
+    return "\n".join(lines) + "\n"
+
+
+def ane_substitutions() -> str:
+    """What stands in for what the Neural Engine does not run."""
+    return f"{GENERATED}\n{substitutions()}"
 
 
 def nnapi_operations() -> str:
@@ -107,7 +132,10 @@ PAGES = {
     "conformance.md": conformance_page,
     "operations.md": operations,
     "passes/README.md": pass_index,
+    "placement-rules.md": placement_rules,
     "targets/ane-operations.md": ane_operations,
+    "targets/ane-substitutions.md": ane_substitutions,
+    "targets/coreai-operations.md": coreai_operations,
     "targets/nnapi-operations.md": nnapi_operations,
 }
 

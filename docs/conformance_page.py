@@ -15,14 +15,16 @@ TITLES = {
     "original": "the case's own model in ONNX Runtime",
     "onnx": "back to ONNX, in ONNX Runtime",
     "coreml": "Core ML fp32, the saved package",
+    "coreai": "Core AI fp32, in Apple's runtime",
     "tflite": "TFLite fp32, in LiteRT",
 }
-OURS = ("import", "onnx", "coreml", "tflite")
+OURS = ("import", "onnx", "coreml", "coreai", "tflite")
 STATUSES = (PASS, REFUSED, ABSENT, JUDGED_OTHERWISE, FAIL)
 # Measured once on the same plain node cases, the files written by each tool executed as ours are.
 PEERS = (
     ("onnx2coreml 1.1.0", "Core ML", "409", "121 with wrong numbers"),
     ("onnxsim 0.8.1", "Core ML", "387", ""),
+    ("coreai-onnx 1.2.1", "Core AI", "1,026", "17 with wrong numbers, 7 crashes"),
     ("onnxsim 0.8.1", "TFLite", "436", "35 with wrong numbers"),
     ("onnx2tf 2.6.9", "TFLite", "about 840", "47 with wrong numbers, hundreds of files that the runtime rejects"),
 )
@@ -39,9 +41,9 @@ of text are refused.
 
 Every case ends as one of
 
-- **pass**: the numbers are those that the case states, within its own tolerance. Core ML and TFLite compute doubles in
-  32 bits; there an error of 2e-6 of the largest element is allowed beside it. Integers, booleans, shapes and types are
-  exact.
+- **pass**: the numbers are those that the case states, within its own tolerance. Core ML, Core AI and TFLite compute
+  doubles in 32 bits; there an error of 2e-6 of the largest element is allowed beside it. Integers, booleans, shapes and
+  types are exact.
 - **refused**: an error says in one sentence what cannot be done and where.
 - **n/a**: ONNX Runtime runs neither the file that we write nor the case's own model.
 - **disputed**: what the case states is not what runs in practice; [explained below](#disputed-cases).
@@ -49,10 +51,10 @@ Every case ends as one of
 
 The stages: the model is imported and evaluated by the reference (*import + evaluation*), and it is compiled as the
 command does and executed from the saved file: by ONNX Runtime, by the evaluator of saved Core ML packages (which stands
-in for Core ML outside of macOS) and by LiteRT. Inputs of which an error says that they must be constants are frozen to
-the case's values and [listed below](#frozen-inputs): shapes, axes, counts and positions, and in 19 cases other
-parameters (the thresholds of NonMaxSuppression, the region of Resize, the conditions of If and Loop, the bands of
-MelWeightMatrix, the ratio of Dropout). All others are inputs of the compiled model.
+in for Core ML outside of macOS), by Apple's Core AI runtime and by LiteRT. Inputs of which an error says that they
+must be constants are frozen to the case's values and [listed below](#frozen-inputs): shapes, axes, counts and
+positions, and in 19 cases other parameters (the thresholds of NonMaxSuppression, the region of Resize, the conditions
+of If and Loop, the bands of MelWeightMatrix, the ratio of Dropout). All others are inputs of the compiled model.
 """
 
 
@@ -107,7 +109,7 @@ def peers(scope: Cases) -> list[str]:
     """Other converters beside ours."""
     ours = [
         ("**Cincel**", name, f"**{counted(scope, stage)[PASS]:,}**", f"{counted(scope, stage)[FAIL]} FAIL")
-        for name, stage in (("Core ML", "coreml"), ("TFLite", "tflite"))
+        for name, stage in (("Core ML", "coreml"), ("Core AI", "coreai"), ("TFLite", "tflite"))
     ]
     head = ("converter", "to", "cases that pass", "")
     note = "Other converters on the same cases, each measured once by executing the file that it wrote:"

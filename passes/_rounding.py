@@ -26,7 +26,7 @@ def rounded(w: Array, step: Array, limit: int, blocks: Sequence[Array], count: i
     start = 0
     for h in blocks:
         part = np.s_[..., start : start + h.shape[-1]]
-        made[part] = _block(w[part].astype(np.float32), step[part].astype(np.float32), limit, _damped(h, count))
+        made[part] = _block(w[part].astype(np.float32), step[part].astype(np.float32), limit, damped(h, count))
         start += h.shape[-1]
     return made
 
@@ -36,7 +36,7 @@ def errors(delta: Array, h: Array) -> Array:
     return np.asarray((np.matmul(delta, h) * delta).sum(-1))
 
 
-def _damped(h: Array, count: int) -> Array:
+def damped(h: Array, count: int) -> Array:
     """H, more even the fewer rows it is from."""
     size = h.shape[-1]
     mean = np.trace(h, axis1=1, axis2=2)[:, None, None] / size

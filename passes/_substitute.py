@@ -12,12 +12,13 @@ from passes._decompose import Layers, is_plain
 Substitution = Callable[..., Result]  # (add, op, *operands)
 
 
-def instead_of(op: type[Op], build: Substitution) -> Rule:
-    """The rule for layers of floats of an operation, of known sizes: what `build` returns takes their place."""
+def instead_of(op: type[Op], build: Substitution, *, floats: bool = True) -> Rule:
+    """The rule for layers of an operation, of floats unless that does not matter, of known sizes: what `build` returns
+    takes their place."""
 
     def substitute(m: Match, b: Builder) -> Result:
         node = m.root
-        if not node.outputs[0].type.dtype.is_float or not is_plain(node):
+        if (floats and not node.outputs[0].type.dtype.is_float) or not is_plain(node):
             return None
         return build(Layers(b, node), node.op, *node.inputs)
 

@@ -7,7 +7,13 @@ from importlib import import_module
 from compiler.errors import UsageError
 from compiler.target import Target
 
-MODULES = {"onnx": "targets.onnx", "ane": "targets.coreml", "nnapi": "targets.tflite", "edgetpu": "targets.edgetpu"}
+MODULES = {
+    "onnx": "targets.onnx",
+    "ane": "targets.coreml",
+    "coreai": "targets.coreai",
+    "nnapi": "targets.tflite",
+    "edgetpu": "targets.edgetpu",
+}
 
 
 def find_target(name: str) -> type[Target]:

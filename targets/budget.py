@@ -37,7 +37,7 @@ def budget_of(calibrated: Calibrated, max_drop: str | float | None, min_psnr: fl
         )
     rows = _Rows(calibrated)
     calibrated.ahead = rows.trial
-    limits, labels = Limits(drop, min_psnr), None if drop is None else _labels(calibrated.source)
+    limits, labels = Limits(drop, min_psnr), None if drop is None else labels_of(calibrated.source)
     return Budget(limits, rows.trial, rows.few, calibrated.floats, rows.ranges, mean_snr, labels)
 
 
@@ -68,7 +68,7 @@ class _Rows:
         return {} if found is None else ranges_of(found.copy("minmax"), graph)
 
 
-def _labels(source: object) -> Array | None:
+def labels_of(source: object) -> Array | None:
     """The right classes of the rows, which the data may hold beside the inputs. UsageError unless they are one integer
     for each row."""
     found = source.get(LABELS) if isinstance(source, Mapping) else None

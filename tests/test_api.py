@@ -259,7 +259,7 @@ def test_an_artifact_that_cannot_be_verified_is_named(
     def broken(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr("compiler.api.compare_all", broken)
+    monkeypatch.setattr("compiler.job.compare_all", broken)
     path = tmp_path / "o.onnx"
     with pytest.raises(VerificationError, match="it broke") as caught:
         compile_model(cnn, "onnx", path)

@@ -15,7 +15,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from benchmarks import catalogue, decoder, light_models, peers, report, scores, synthetic
-from benchmarks.check import check_onnx
+from benchmarks.check import check_asset, check_onnx
 from benchmarks.measure import Cost, measure
 from benchmarks.prepare import prepare
 from benchmarks.results import Check, Latency, Machine, Result, Session, parse, write_line
@@ -352,7 +352,8 @@ def test_report() -> None:
     scaled = result("cincel", 0.6, 9, suite="scaling", model="wide_conv_1000")
     emitted = [result(tool, t, 8, suite="tflite") for tool, t in (("cincel", 0.2), ("onnx2tf", 1.0))]
     timed = [result(t, 1.0, suite="latency", model="lstm", ratio=r) for t, r in (("cincel", 0.6), ("onnx2tf", 1.0))]
-    others = (result("onnxslim", 1.0, 4), ours, coreml, scaled, decoded, *emitted, *timed)
+    assets = [result(tool, t, suite="coreai") for tool, t in (("cincel", 1.5), ("coreai-onnx", 2.0))]
+    others = (result("onnxslim", 1.0, 4), ours, coreml, *assets, scaled, decoded, *emitted, *timed)
     text = report.render(session(result("cincel", 0.3, 5), *others))
     lines = text.splitlines()
     assert "| ONNX: CPU at most 0.7 x the fastest peer | 1 of 1 | 0.30 x (m) |  |" in lines
@@ -360,7 +361,13 @@ def test_report() -> None:
     assert "| Core ML: CPU at most 0.5 x the better peer | 1 of 1 | 0.25 x (m) |  |" in lines
     assert "| m | 0.30 |  | 1.00 |  | 0.30 | yes |" in lines
     assert "| m | 20 | 5 |  | 4 |  | **no** | 120 |  | 120 |  |" in lines
-    assert "| m | 1.00 | 4.00&dagger; |  | 0.25 | yes |" in lines
+    assert "| Core ML: peak memory at most 1.3 x the file + 300 MB | 1 of 1 | 30 MB (m) |  |" in lines
+    assert "| m | 1.00 | 4.00&dagger; |  | 0.25 | yes | 30 | 30&dagger; |  | 313 | yes |" in lines
+    assert "| m | 8, 120, 9.0, 1.00 | 8, 120, 9.0, 4.00&dagger; |  |" in lines
+    assert "| Core AI: CPU at most 0.5 x coreai-onnx | 0 of 1 | 0.75 x (m) | m |" in lines
+    assert "| Core AI: outputs in fp32 within 90 dB of the original's | 1 of 1 | 120 dB (m) |  |" in lines
+    assert "| m | 1.50 | 2.00 | 0.75 | **no** | 30 | 30 | 313 | yes |" in lines
+    assert "| m | 120, 9.0, 1.50 | 120, 9.0, 2.00 |" in lines
     assert "| wide_conv_1000 | 0.60 |  |  |  | 20 | 9 | 30 | **no** |  | - |" in lines
     assert "| cincel | 5.00 | 30 | 100 | 9 | 120 |" in lines
     assert "| TFLite: CPU at most 0.5 x onnx2tf | 1 of 1 | 0.20 x (m) |  |" in lines
@@ -378,3 +385,21 @@ def test_command_line_needs_a_suite(capsys: pytest.CaptureFixture[str]) -> None:
         run_main([])
     assert stop.value.code == 2
     assert "--all or --suite" in capsys.readouterr().err
+
+
+def test_outputs_of_an_asset_are_matched_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from targets.coreai import runtime
+
+    nodes = [helper.make_node("Neg", ["x"], ["a"]), helper.make_node("ReduceSum", ["x"], ["b"])]
+    ports = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in (("a", [4]), ("b", [1]))]
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, [4])
+    model = helper.make_model(
+        helper.make_graph(nodes, "g", [x], ports), opset_imports=[helper.make_opsetid("", 17)], ir_version=9
+    )
+    onnx.save(model, tmp_path / "m.onnx")
+
+    def execute(_path: Path, feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        return {"b": feeds["x"].sum(keepdims=True), "a": -feeds["x"]}
+
+    monkeypatch.setattr(runtime, "execute", execute)
+    assert (check_asset(tmp_path / "m.onnx", tmp_path / "m.aimodel").psnr_db or 0) > 120

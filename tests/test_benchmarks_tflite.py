@@ -105,11 +105,11 @@ def test_a_file_is_invoked(tmp_path: Path) -> None:
 
 def test_tflite_memory_has_room_for_the_file_and_the_runtime() -> None:
     ours, peer = result("cincel", 0.5, suite="tflite"), result("onnx2tf", 2.0, suite="tflite")
-    (memory,) = scores.tflite_memory_verdicts(session(ours, peer))
+    (memory,) = scores.allowed_memory_verdicts(session(ours, peer), "tflite")
     assert (memory.value, memory.bar, memory.holds) == (30_000_000, 163_000_000, True)
     large = replace(ours, runs=[Cost(0, 1.0, 1.0, 163_000_001)])
-    assert scores.tflite_memory_verdicts(session(large))[0].holds is False
-    assert scores.tflite_memory_verdicts(session(replace(ours, error="no")))[0].holds is False
+    assert scores.allowed_memory_verdicts(session(large), "tflite")[0].holds is False
+    assert scores.allowed_memory_verdicts(session(replace(ours, error="no")), "tflite")[0].holds is False
     (cpu,) = scores.cpu_verdicts(session(ours, peer), "tflite")
     assert (cpu.value, cpu.bar, cpu.holds) == (0.25, 0.5, True)
 

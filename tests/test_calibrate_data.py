@@ -74,7 +74,8 @@ def test_statistics_are_those_of_all_values_of_a_trained_model(name: str) -> Non
     for v in expected:
         numbers = np.concatenate([found[v].reshape(-1) for found in values])
         seen = calibration.values[names[v]]
-        assert (seen.low, seen.high, seen.count) == (numbers.min(), numbers.max(), numbers.size), v
+        ends = pytest.approx((numbers.min(), numbers.max()), rel=1e-6)  # sessions order their sums differently
+        assert (seen.low, seen.high) == ends and seen.count == numbers.size, v
         assert seen.histogram.total == numbers.size and seen.zeros == np.sum(numbers == 0)
     for v in expected[:: len(expected) // 8]:
         seen = calibration.values[names[v]]

@@ -23,7 +23,8 @@ from tests.onnx_models import run
 
 TINY = ROOT / "examples" / "fault_mlp_ai4i.onnx"
 KEYS = {"artifact", "target", "model", "size_bytes", "stages", "before", "after", "passes", "ledger"}
-KEYS |= {"transposes", "verification", "losses", "explanation", "notes", "warnings"}
+KEYS |= {"transposes", "regions", "verification", "losses", "explanation", "placement", "compression"}
+KEYS |= {"notes", "warnings"}
 
 
 @pytest.fixture
@@ -136,7 +137,7 @@ def test_all_names_of_the_program_are_the_same_program() -> None:
     import tomllib
 
     scripts = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
-    assert scripts == {"compile": "compiler.cli:main", "cincel": "compiler.cli:main"}
+    assert scripts == {"compile": "compiler.cli:run", "cincel": "compiler.cli:run"}
 
 
 # -- usage errors ----------------------------------------------------------------------------------------------------

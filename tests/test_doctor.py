@@ -74,7 +74,7 @@ def test_a_graph_of_floats_has_nothing_to_tell() -> None:
     x = graph.add_input(TensorType(F32, (1, 64)), "x")
     graph.set_outputs([dense(graph, x)], ["y"])
     found = examine(graph, Trial([{"x": VECTORS[:1]}]))
-    assert not found.layers and found.notes == ["nothing is rounded"]
+    assert not found.layers and found.notes == ["no layer is quantized"]
 
 
 def test_constants_are_compared_with_what_they_were() -> None:
@@ -127,7 +127,7 @@ def test_the_command_explains(command: Command, model: Path) -> None:
 def test_floats_have_only_their_losses_explained(command: Command, model: Path) -> None:
     done = command(model, "--target", "onnx", "--explain")
     assert done.code == 0, done.err
-    assert "explain: nothing is rounded" in done.out and "explain: the artifact shows no losses" in done.out
+    assert "explain: no layer is quantized" in done.out and "explain: the artifact shows no losses" in done.out
     assert "damage by layer" not in done.out
     assert command(model, "--target", "onnx", "--json").report["explanation"] is None
 

@@ -37,7 +37,9 @@ LAYERS = {
             "compiler.tensor",
             "compiler.filemap",
             "compiler.compare",
+            "compiler.order",
             "compiler.palette",
+            "compiler.pipeline",
             "compiler.quantize",
         ),
         (),
@@ -48,9 +50,14 @@ LAYERS = {
     "readers": Layer(
         (
             "compiler.evaluate",
+            "compiler.halves",
+            "compiler.magnitudes",
             "compiler.ranges",
             "compiler.seeds",
             "compiler.simulate",
+            "compiler.span",
+            "compiler.spans",
+            "compiler.split",
             "compiler.subgraph",
             "compiler.text",
             "compiler.text_parse",
@@ -78,7 +85,7 @@ LAYERS = {
     "passes": Layer(("passes",), (*GRAPH, "readers", "rewriting")),
     "codegen": Layer(("codegen",), ("types",)),
     "quantizing": Layer(("targets.budget", "targets.calibrated", "targets.quantizing"), (*CORE, "target", "passes")),
-    "apple": Layer(("targets.apple",), (*CORE, "target", "passes")),
+    "apple": Layer(("targets.apple",), (*CORE, "target", "passes", "quantizing")),
     "targets": Layer(("targets",), (*CORE, "target", "passes", "codegen", "quantizing", "apple")),
     "roof": Layer(
         (
@@ -87,16 +94,20 @@ LAYERS = {
             "compiler.api",
             "compiler.arguments",
             "compiler.cli",
+            "compiler.compression",
+            "compiler.compression_goals",
             "compiler.emit_stages",
+            "compiler.job",
             "compiler.options",
+            "compiler.pareto",
             "compiler.show",
         ),
-        (*CORE, "target", "passes", "targets"),
+        (*CORE, "target", "passes", "targets", "quantizing", "apple"),
     ),
 }
 
-# Targets that write the files of another one.
-BUILDS_ON = {"targets.edgetpu": "targets.tflite"}
+# Targets that write the files of another one, or ask it for what is known of those.
+BUILDS_ON = {"targets.edgetpu": "targets.tflite", "targets.coreai": "targets.coreml"}
 
 # Heavy packages, and the only modules that may import them.
 DOORS = {
@@ -106,6 +117,7 @@ DOORS = {
     "networkx": ("compiler.views",),
     "rich": ("compiler.show",),
     "jinja2": ("codegen",),
+    "plotly": ("compiler.pareto",),
     "yaml": ("compiler.target",),
     "coremltools": ("targets.coreml",),
     "coreai": ("targets.coreai",),

@@ -189,6 +189,11 @@ def test_release_drops_resident_pages(tmp_path: Path) -> None:
     release(array)
     assert touched - before > 20_000 and resident() - before < 4_000
     assert array[-1] == 1
+    view = array.reshape(3, -1)[:, ::-2].T
+    assert view.sum() == weight.size / 2 and resident() - before > 20_000
+    release(view)
+    assert resident() - before < 4_000 and view[0, 0] == 1
+    release(view[:0])
 
 
 def test_reading_and_writing_do_not_import_onnx(tmp_path: Path) -> None:

@@ -146,6 +146,22 @@ def test_rewrites_after_a_rolled_back_pass_are_measured_in_the_graph_that_is_lef
     assert kept.damage is not None and kept.damage.max_abs == 0.0
 
 
+def test_what_rounding_passes_left_behind_does_not_spoil_exact_ones(inputs: dict[str, Array]) -> None:
+    """%b was measured when %a was a copy of %x; the exact rewrite reads the new %a where the old layer read %b."""
+    text = """graph(%x: f32[2,8]) {
+      %a = identity(%x) : f32[2,8]
+      %b = neg(%a) : f32[2,8]
+      %c = neg(%b) : f32[2,8]
+      %d = relu(%b) : f32[2,8]
+      return %c as "c", %d as "d"
+    }"""
+    twice = GivenExactPass(find=Layer(Neg, Layer(Neg, X, shared=True)), replace=wrong.removed)
+    drift = GivenPass(find=wrong.IDENTITY, replace=lambda m, g: g.add(Mul(), m.value(X), g.const(np.float32(1 + 1e-6))))
+    outcome = checked([drift, twice], inputs, text=text)
+    assert [r.status for r in outcome.ledger.passes] == [APPLIED, APPLIED]
+    assert outcome.graph.op_counts == {"mul": 1, "neg": 1, "relu": 1}
+
+
 def test_a_pass_that_was_rolled_back_is_not_tried_again(inputs: dict[str, Array]) -> None:
     graph = parse_graph(TEXT)
     checker = RewriteChecker(inputs, run_graph(graph, inputs))

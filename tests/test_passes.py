@@ -28,11 +28,30 @@ HARD_TO_GROW = {
         "fuse-pixel-shuffle",
         "shuffle",
     ): "needs two reshapes that undo each other: tests/passes/test_fuse_pixel_shuffle.py",
+    ("raise-epsilons", "layer"): "needs an epsilon that halves lack: tests/passes/test_raise_epsilons.py",
+    ("raise-epsilons", "root"): "needs an epsilon that halves lack: tests/passes/test_raise_epsilons.py",
+    ("scale-probabilities", "rows"): "needs a thousand keys: tests/passes/test_scale_probabilities.py",
+    ("scale-probabilities", "columns"): "needs a thousand keys: tests/passes/test_scale_probabilities.py",
     ("substitute-average-pool", "average_pool"): "needs a large window: tests/passes/test_substitute_average_pool.py",
     (
         "substitute-grouped-conv",
         "to_parts",
     ): "needs a concatenation of convolutions: tests/passes/test_substitute_grouped_conv.py",
+    ("substitute-embedding", "gather"): "needs a constant table: tests/passes/test_substitute_embedding.py",
+    **{
+        (f"substitute-{name}", rule): f"needs sizes over a limit: tests of substitute-{name}"
+        for name, rule in (
+            ("large-dilation", "conv"),
+            ("large-kernel", "conv"),
+            ("large-matmul", "matmul"),
+            ("large-matmul", "dense"),
+            ("large-max-pool", "max_pool"),
+            ("large-stride", "conv"),
+            ("large-transposed-conv", "conv_transpose"),
+            ("wide-kernel", "conv"),
+        )
+    },
+    ("substitute-mod", "mod"): "has another sign in ONNX: tests/passes/test_substitute_mod.py",
     ("substitute-matmul", "matmul"): "needs several constant matrices: tests/passes/test_substitute_matmul.py",
     ("substitute-max-pool", "max_pool"): "needs a rectifier in front: tests/passes/test_substitute_max_pool.py",
     ("substitute-where", "where"): "needs a mask in front of a softmax: tests/passes/test_substitute_where.py",
@@ -47,7 +66,13 @@ HIDES_NAN = {
     "expand-int8": "a convolution with a band spreads NaN, and the inverse root of -0 is +inf, 1 / sqrt(-0) is -inf",
     "substitute-depth-to-space": "a kernel of zeros and ones spreads NaN over channels",
     "substitute-dilated-conv": "zeros in a kernel spread NaN",
+    "substitute-cumsum": "zeros in a triangle spread NaN",
+    "substitute-embedding": "zeros beside the one spread NaN",
+    "substitute-large-stride": "zeros around a kernel spread NaN",
+    "substitute-recurrent": "the zeros between two directions that step together spread NaN",
+    "substitute-scatter": "zeros in a selection spread NaN",
     "substitute-where": "a sum does not hide NaN",
+    "substitute-wide-kernel": "zeros around a kernel spread NaN",
     "fuse-attention": "the guard that turns rows without any key into zeros also hides NaN, the fused layer does not",
 }
 ENOUGH = 3  # firings that show a rule at work

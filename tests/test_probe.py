@@ -9,6 +9,7 @@ import passes  # noqa: F401  # registers the pipelines
 from compiler.graph import Graph, Value
 from compiler.ops.activation import Clip, Relu, Sigmoid
 from compiler.ops.conv import Conv
+from compiler.ops.elementwise import Add, Mul
 from compiler.ops.norm import BatchNorm
 from compiler.ops.parts import Concat
 from compiler.ops.reduce import ReduceMean
@@ -59,7 +60,22 @@ def test_the_layer_that_adds_noise_is_named_first() -> None:
     inputs = {"x": np.random.default_rng(1).standard_normal((1, 3, 8, 8)).astype(np.float32)}
     reference = intermediate_values(graph, inputs)
     norm = next(n for n in graph.nodes if isinstance(n.op, BatchNorm))
-    noisy = {v: a + (0.01 if v.node is norm else 0.0) for v, a in reference.items()}
-    (loss,) = rank_losses(graph, reference, noisy)
+    noise = {norm.output: 0.01, graph.outputs[0]: 1e-4}
+    noisy = {v: a + noise.get(v, 0.0) for v, a in reference.items()}
+    loss, *_ = rank_losses(graph, reference, noisy)
     assert loss.node is norm and loss.operands_db == 400
     assert loss.result_db == pytest.approx(20 * np.log10(np.abs(reference[norm.output]).max() / 0.01), abs=0.1)
+
+
+def test_noise_that_the_next_layer_does_not_show_is_no_loss() -> None:
+    """A small number with one digit in a sum of large ones; where it is an output as well, it counts."""
+    for outputs, named in ((["sum"], []), (["sum", "small"], ["mul"])):
+        g = Graph()
+        x = g.add_input(TensorType(F32, (8,)), "x")
+        (small,) = g.add(Mul(), x, g.const(np.array([1e-7], np.float32)))
+        (total,) = g.add(Add(), small, x)
+        g.set_outputs([total, small][: len(outputs)], outputs)
+        inputs = {"x": np.linspace(1, 2, 8, dtype=np.float32)}
+        reference = intermediate_values(g, inputs)
+        measured = {small: np.full(8, 1.8e-7, np.float32), total: reference[total]}
+        assert [loss.node.op.name for loss in rank_losses(g, reference, measured)] == named

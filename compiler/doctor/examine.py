@@ -26,7 +26,7 @@ def examine(graph: Graph, trial: Trial, floats: Graph | None = None) -> Diagnosi
     layers = layers_of(graph)
     rows = min(ROWS, len(trial.feeds))
     if not layers or not rows:
-        return Diagnosis([], {}, rows, ["nothing is rounded" if rows else "there are no rows to measure on"])
+        return Diagnosis([], {}, rows, ["no layer is quantized" if rows else "there are no rows to measure on"])
     originals = unfitted(graph, floats)
     measured = measure(graph, layers, trial.feeds, originals)
     order = sorted(range(len(layers)), key=lambda i: (-(measured.share[i] or 0.0), measured.alone[i].db))

@@ -159,15 +159,28 @@ class GroupNorm(Op):
 
 
 class TrailingNorm(Op):
-    """A normalisation of the axes of x from `axis` on."""
+    """A normalisation of the axes of x from `axis` on, or of `count` axes from there if that is not 0, which ONNX has
+    no layer for."""
 
     axis: int
     eps: float = 1e-5
+    count: int = 0
+
+    def axes(self, rank: int) -> tuple[int, ...]:
+        """The axes that are normalised."""
+        return tuple(range(self.axis, self.axis + self.count if self.count else rank))
+
+    def aligned(self, v: Array, like: Array) -> Array:
+        """A parameter that broadcasts to the normalised axes, in the element type of `like`, shaped to broadcast over
+        it."""
+        after = like.ndim - 1 - self.axes(like.ndim)[-1]
+        return v.astype(like.dtype, copy=False).reshape(v.shape + (1,) * after)
 
     def expect_trailing(self, x: TensorType, **operands: TensorType | None) -> None:
         """Raise ShapeError unless each operand is missing or broadcasts to the normalised axes."""
-        expect(x.dtype.is_float and 0 <= self.axis < x.rank, f"needs a float tensor with an axis {self.axis}, got {x}")
-        trailing = x.shape[self.axis :]
+        last = self.axis + max(self.count, 1) - 1
+        expect(x.dtype.is_float and 0 <= self.axis <= last < x.rank, f"needs a float tensor with axis {last}, got {x}")
+        trailing = x.shape[self.axis : last + 1 if self.count else None]
         for name, t in operands.items():
             fits = t is None or (
                 t.dtype.is_float
@@ -206,9 +219,18 @@ def emit_mean(e: Emitter, name: str | None, axes: Sequence[int]) -> str:
     return e.node("ReduceMean", name, e.const(np.array(axes, np.int64)), keepdims=1)[0]
 
 
-def emit_divided_by_rms(e: Emitter, name: str | None, wide: TensorType, axis: int, eps: float, x: TensorType) -> str:
-    """The quotient name / sqrt(mean(name squared) + eps) over the axes from `axis` on, in the element type of `x`."""
-    mean = emit_mean(e, e.node("Mul", name, name)[0], range(axis, x.rank))
+def emit_aligned(e: Emitter, norm: TrailingNorm, name: str, t: TensorType) -> str:
+    """A parameter of a normalisation, shaped to broadcast over its operand."""
+    x = e.types[0]
+    after = 0 if x is None else x.rank - 1 - norm.axes(x.rank)[-1]
+    return e.node("Reshape", name, e.const(np.array((*t.dims, *[1] * after), np.int64)))[0] if after else name
+
+
+def emit_divided_by_rms(
+    e: Emitter, name: str | None, wide: TensorType, axes: Sequence[int], eps: float, x: TensorType
+) -> str:
+    """The quotient name / sqrt(mean(name squared) + eps) over some axes, in the element type of `x`."""
+    mean = emit_mean(e, e.node("Mul", name, name)[0], axes)
     (root,) = e.node("Sqrt", *e.node("Add", mean, e.const(eps, wide)))
     (y,) = e.node("Div", name, root)
     return y if wide.dtype is x.dtype else e.node("Cast", y, to=x.dtype)[0]
@@ -216,27 +238,30 @@ def emit_divided_by_rms(e: Emitter, name: str | None, wide: TensorType, axis: in
 
 @op("layer_norm", onnx="LayerNormalization", since=17)
 class LayerNorm(TrailingNorm):
-    """x standardised over its axes from `axis` on, times scale, plus bias; Ba et al., arXiv:1607.06450."""
+    """x standardised over its axes from `axis` on, or `count` of them, times scale, plus bias; Ba et al.,
+    arXiv:1607.06450."""
 
     def infer(self, x: TensorType, scale: TensorType, bias: TensorType | None = None) -> TensorType:
         self.expect_trailing(x, scale=scale, bias=bias)
         return x
 
     def evaluate(self, x: Array, scale: Array, bias: Array | None = None) -> Array:
-        y = standardized(widen(x), tuple(range(self.axis, x.ndim)), self.eps)
-        y = y * scale.astype(y.dtype, copy=False)
-        return np.asarray(y if bias is None else y + bias.astype(y.dtype, copy=False)).astype(x.dtype, copy=False)
+        y = standardized(widen(x), self.axes(x.ndim), self.eps)
+        y = y * self.aligned(scale, y)
+        return np.asarray(y if bias is None else y + self.aligned(bias, y)).astype(x.dtype, copy=False)
 
     def to_onnx(self, e: Emitter, *inputs: str | None) -> Sequence[str]:
-        if e.opset >= 17:
+        if e.opset >= 17 and not self.count:
             return e.node("LayerNormalization", *inputs, axis=self.axis, epsilon=self.eps)
-        x, scale, bias = (*inputs, None)[:3]
+        x, *parameters = inputs
         x_type = e.types[0]
         assert x_type is not None
+        scale, *bias = [emit_aligned(e, self, v, t) for v, t in zip(parameters, e.types[1:], strict=True) if v and t]
         wide, wide_type = emit_wide(e, x, x_type)
-        (centred,) = e.node("Sub", wide, emit_mean(e, wide, range(self.axis, x_type.rank)))
-        y = e.node("Mul", emit_divided_by_rms(e, centred, wide_type, self.axis, self.eps, x_type), scale)
-        return y if bias is None else e.node("Add", *y, bias)
+        axes = self.axes(x_type.rank)
+        (centred,) = e.node("Sub", wide, emit_mean(e, wide, axes))
+        y = e.node("Mul", emit_divided_by_rms(e, centred, wide_type, axes, self.eps, x_type), scale)
+        return e.node("Add", *y, bias[0]) if bias else y
 
     @classmethod
     def sample(cls, rng: np.random.Generator, x: TensorType) -> Sample | None:
@@ -246,7 +271,8 @@ class LayerNorm(TrailingNorm):
 
 @op("rms_norm", onnx="RMSNormalization", since=23)
 class RmsNorm(TrailingNorm):
-    """x / sqrt(mean(x squared) + eps) over its axes from `axis` on, times scale; Zhang & Sennrich, arXiv:1910.07467."""
+    """x / sqrt(mean(x squared) + eps) over its axes from `axis` on, or `count` of them, times scale; Zhang & Sennrich,
+    arXiv:1910.07467."""
 
     def infer(self, x: TensorType, scale: TensorType) -> TensorType:
         self.expect_trailing(x, scale=scale)
@@ -254,17 +280,18 @@ class RmsNorm(TrailingNorm):
 
     def evaluate(self, x: Array, scale: Array) -> Array:
         wide = widen(x)
-        mean = np.square(wide).mean(tuple(range(self.axis, x.ndim)), keepdims=True)
-        y = wide / np.sqrt(mean + wide.dtype.type(self.eps)) * scale.astype(wide.dtype, copy=False)
+        mean = np.square(wide).mean(self.axes(x.ndim), keepdims=True)
+        y = wide / np.sqrt(mean + wide.dtype.type(self.eps)) * self.aligned(scale, wide)
         return np.asarray(y).astype(x.dtype, copy=False)
 
     def to_onnx(self, e: Emitter, *inputs: str | None) -> Sequence[str]:
-        if e.opset >= 23:
+        if e.opset >= 23 and not self.count:
             return e.node("RMSNormalization", *inputs, axis=self.axis, epsilon=self.eps)
-        x_type = e.types[0]
-        assert x_type is not None
-        wide, wide_type = emit_wide(e, inputs[0], x_type)
-        return e.node("Mul", emit_divided_by_rms(e, wide, wide_type, self.axis, self.eps, x_type), inputs[1])
+        (x, scale), (x_type, scale_type) = inputs, e.types
+        assert x_type is not None and scale_type is not None and scale is not None
+        wide, wide_type = emit_wide(e, x, x_type)
+        y = emit_divided_by_rms(e, wide, wide_type, self.axes(x_type.rank), self.eps, x_type)
+        return e.node("Mul", y, emit_aligned(e, self, scale, scale_type))
 
     @classmethod
     def sample(cls, rng: np.random.Generator, x: TensorType) -> Sample | None:

@@ -4,10 +4,10 @@ Every fact there names its source and how sure it is: documented, measured-by-th
 
 chips.json          by chip: engine family, GPU family, rates and bandwidths
 families.json       engine families and the systems that Core ML programs are written for
-operations.json     by operation of a Core ML program: on which families it can run
+operations.json     by operation of a Core ML program: on which families it can run, and under which conditions
 limits.json         sizes beyond which a family refuses
 rules.json          layouts, numerics, behaviour of the runtime, compression
-costs.json          what the choice between processors goes by, and measured rates
+costs.json          what the choice between processors goes by, estimates of operations, and measured rates
 substitutions.json  rewrites for what does not run
 """
 
@@ -69,7 +69,7 @@ def chip(name: str = OLDEST) -> Chip:
 def limit(name: str, family: str) -> int | None:
     """The largest size that a family takes, the value of an older family where its own is not known; None: no limit."""
     entry = load("limits")["limits"][name]
-    for key in ("max_by_family", "value_by_family"):
+    for key in ("max_by_family", "value_by_family", "compiler_table_max"):
         if key in entry:
             return _of_family(entry[key], family)
     value = entry.get("max", entry.get("value"))
@@ -82,10 +82,22 @@ def runs(operation: str, family: str) -> str:
     return _of_family(entry, family) or "no"
 
 
-def _of_family(by_family: Mapping[str, Any], family: str) -> Any:  # Any: as in the data
+def family_source(family: str) -> str:
+    """Where what is known of a family is from."""
+    found: str = next(entry["source"] for entry in load("families")["families"] if entry["id"] == family)
+    return found
+
+
+def older(by_family: Mapping[str, Any], family: str) -> str | None:
+    """The newest family with an entry that is not newer than this one; None if there is none."""
     at = FAMILY_ORDER.index(family)
-    older = [f for f in FAMILY_ORDER[: at + 1] if f in by_family]
-    return by_family[older[-1]] if older else None
+    found = [f for f in FAMILY_ORDER[: at + 1] if f in by_family]
+    return found[-1] if found else None
+
+
+def _of_family(by_family: Mapping[str, Any], family: str) -> Any:  # Any: as in the data
+    at = older(by_family, family)
+    return None if at is None else by_family[at]
 
 
 def _plain(name: str) -> str:

@@ -8,14 +8,17 @@ functions take, and needs none of the modules that they import.
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from compiler.errors import EmitError
+from compiler.filemap import release
+from compiler.order import in_order
 from compiler.tensor import Array
-from targets.coreai.dtypes import TYPES, type_of
+from targets.coreai.dtypes import TYPES, pack_bits, type_of
 
 if TYPE_CHECKING:
     from coreai._compiler.ir import Operation, Value
@@ -24,6 +27,7 @@ Handle = Any  # a value of the package's bindings, which come without types
 DIALECT = 20260409  # the version of the dialect that iOS and macOS 27 read
 BYTECODE = 6
 ENTRY = "main"
+REFERENCED = 1 << 12  # bytes from which on a constant is not copied
 LARGE = 1 << 10  # elements from which on a constant is known by its array, not by its contents
 
 
@@ -35,6 +39,11 @@ class Var:
     def __init__(self, handle: Handle, dtype: str, shape: tuple[int, ...], value: Array | None = None) -> None:
         self.handle, self.dtype, self.shape, self.value = handle, dtype, shape, value
 
+    @property
+    def nbytes(self) -> int:
+        """Of its elements, packed."""
+        return (prod(self.shape) * TYPES[self.dtype].bits + 7) // 8
+
     def __repr__(self) -> str:
         return f"{self.dtype}[{','.join(map(str, self.shape))}]"
 
@@ -44,10 +53,12 @@ class Program:
 
     def __init__(self) -> None:
         from coreai._compiler import ir
-        from coreai._compiler._mlir_libs import _coreaiIR
+        from coreai._compiler._mlir_libs import _coreaiIR, _mlir
         from coreai._compiler._mlir_libs._coreaiIR._bindings.mlir.dialects import coreai as bindings
 
         self._ir = ir
+        self._globals = _mlir.globals
+        self._attributes: dict[str, Mapping[str, Handle]] = {}
         self._elements = bindings.create_elements_attr
         self.context = ir.Context()
         _coreaiIR.register_dialects(self.context, load=True)
@@ -59,6 +70,8 @@ class Program:
         self._known: dict[Hashable, Var] = {}
         self._kept: list[Array] = []
         self._outputs: list[Var] = []
+        self.kernels: list[str] = []  # names of the Metal functions in it
+        self.constants: dict[Var, int] = {}  # those that operations read, with their bytes
         self._graph = self._open_graph()
         self._block = self._graph.regions[0].blocks.append(arg_locs=[])
         self._at = ir.InsertionPoint(self._block)
@@ -109,26 +122,42 @@ class Program:
 
     def handle(self, var: Var) -> Value:
         """The value in the program; that of a constant is made now if there is none yet."""
+        if var.value is not None:
+            self.constants[var] = var.nbytes
         if var.handle is None:
             assert var.value is not None
-            data = np.ascontiguousarray(np.asarray(var.value).astype(TYPES[var.dtype].numpy, copy=False))
-            data = data.reshape(data.shape or (1,))
-            attribute = self._elements(self._place, self.type(var.dtype, var.shape), data)
-            made = self._create("coreai.constant", (), [(var.dtype, var.shape)], {"value": attribute})
+            attribute = self._data(var)
+            made = self._create("coreai.constant", (), [self.type(var.dtype, var.shape)], {"value": attribute})
             var.handle = made.results[0]
         return var.handle
+
+    def _data(self, var: Var) -> Handle:
+        """The elements of a constant: large ones are referenced until the program is written, not copied."""
+        assert var.value is not None
+        given = np.asarray(var.value)
+        data = in_order(given.astype(TYPES[var.dtype].numpy, copy=False))
+        if not np.may_share_memory(data, given):
+            release(given)
+        kind, bits = self.type(var.dtype, var.shape), TYPES[var.dtype].bits
+        data = pack_bits(data, bits) if bits < 8 else data
+        if data.nbytes < REFERENCED or var.dtype == "bool":
+            return self._elements(self._place, kind, data.reshape(data.shape or (1,)))
+        self._kept.append(data)
+        name = f"constant_{len(self._kept)}"
+        at = data.itemsize  # small files are read to where more alignment is not given, and then refused
+        return self._ir.DenseResourceElementsAttr.get_from_buffer(data, name, kind, at, context=self.context)
 
     def _create(
         self,
         kind: str,
         operands: Sequence[Handle],
-        results: Sequence[tuple[str, Sequence[int]]],
+        types: Sequence[Handle],
         attributes: Mapping[str, Handle] | None = None,
         regions: int = 0,
     ) -> Operation:
         return self._ir.Operation.create(
             kind,
-            results=[self.type(*t) for t in results],
+            results=types,
             operands=operands,
             attributes=attributes,
             regions=regions,
@@ -141,30 +170,73 @@ class Program:
         kind: str,
         operands: Sequence[Var],
         results: Sequence[tuple[str, Sequence[int]]],
-        attributes: Mapping[str, str] | None = None,
+        attributes: str = "",
     ) -> list[Var]:
         """An operation of the dialect; attributes are written in its syntax."""
         handles = [self.handle(v) for v in operands]
-        given = {k: self._ir.Attribute.parse(text, self.context) for k, text in (attributes or {}).items()}
-        made = self._create(f"coreai.{kind}", handles, results, given)
+        types = [self.type(*t) for t in results]
+        made = self._create(f"coreai.{kind}", handles, types, self._read(attributes) if attributes else None)
         return [Var(r, dtype, tuple(shape)) for r, (dtype, shape) in zip(made.results, results, strict=True)]
 
-    def scatter_nd(self, x: Var, indices: Var, updates: Var, combine: str) -> Var:
-        """`x` with slices written at indices; where one is there, both are combined: by the operation `combine` of
-        two numbers, or the new one alone if that is empty."""
-        made = self._create(
-            "coreai.scatter_nd", [self.handle(v) for v in (x, indices, updates)], [(x.dtype, x.shape)], None, 1
-        )
+    def _read(self, attributes: str) -> Mapping[str, Handle]:
+        """Attributes from the dialect's notation. The package would look for Python classes of its own for them, in the
+        module of all operations, which takes ten times as long to load as everything else."""
+        found = self._attributes.get(attributes)
+        if found is None:
+            known = self._globals.dialect_search_modules
+            self._globals.dialect_search_modules = []
+            try:
+                pairs = (text.split(" = ") for text in attributes.split(", "))
+                found = {name: self._ir.Attribute.parse(value, self.context) for name, value in pairs}
+            finally:
+                self._globals.dialect_search_modules = known
+            self._attributes[attributes] = found
+        return found
+
+    def scatter_nd(self, x: Var, indices: Var, updates: Var) -> Var:
+        """`x` with slices written at indices."""
+        operands = [self.handle(v) for v in (x, indices, updates)]
+        made = self._create("coreai.scatter_nd", operands, [self.type(x.dtype, x.shape)], regions=1)
         scalar = self.type(x.dtype, ())
         block = made.regions[0].blocks.append(scalar, scalar, arg_locs=[self._place] * 2)
         at = self._ir.InsertionPoint(block)
-        create = self._ir.Operation.create
-        given = block.arguments[1]
-        if combine:
-            both = [block.arguments[0], given]
-            given = create(f"coreai.{combine}", results=[scalar], operands=both, loc=self._place, ip=at).results[0]
-        create("coreai.yield", operands=[given], loc=self._place, ip=at)
+        self._ir.Operation.create("coreai.yield", operands=[block.arguments[1]], loc=self._place, ip=at)
         return Var(made.results[0], x.dtype, x.shape)
+
+    def kernel(
+        self,
+        operands: Sequence[Var],
+        settings: Sequence[Var],
+        results: Sequence[tuple[str, Sequence[int]]],
+        source: str,
+        name: str,
+    ) -> list[Var]:
+        """A Metal function over operands, which are copied into Metal's memory; `settings` are the threads in the grid,
+        those in a group, and the shape of each result."""
+        self.kernels.append(name)
+        inside = []
+        for x in operands:
+            backed = [self._backed(x.dtype, x.shape)]
+            inside.append(self._create("coreaix.copy_with_constraints", [self.handle(x)], backed).results[0])
+        text = {"kernel_source": source, "kernel_name": name}
+        attributes = {key: self._ir.StringAttr.get(value, self.context) for key, value in text.items()}
+        sizes = [len(inside), 1, 1, len(results)]
+        attributes["operandSegmentSizes"] = self._ir.DenseI32ArrayAttr.get(sizes, self.context)
+        given = [*inside, *(self.handle(v) for v in settings)]
+        made = self._create("coreai.metal4_kernel", given, [self._backed(*t) for t in results], attributes)
+        outside = []
+        for y, (dtype, shape) in zip(made.results, results, strict=True):
+            out = self._create("coreaix.copy_discarding_constraints", [y], [self.type(dtype, shape)])
+            outside.append(Var(out.results[0], dtype, tuple(shape)))
+        return outside
+
+    def _backed(self, dtype: str, shape: Sequence[int]) -> Handle:
+        """A tensor type in contiguous memory of Metal's."""
+        ones = ["1"] * len(shape)
+        layout = f"alignments: [{'x'.join([*ones, '1'])}], interleave: [{'x'.join(ones)}]"
+        dims = "".join(f"{d}x" for d in shape)
+        text = f"tensor<{dims}{TYPES[dtype].mlir}, #coreaix.hw_constraints<MTLBuffer, {layout}>>"
+        return self._ir.Type.parse(text, self.context)
 
     def close(self) -> None:
         """Write the outputs and the signature, and verify the whole. EmitError if the dialect forbids something."""

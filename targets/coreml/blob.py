@@ -23,6 +23,7 @@ import numpy as np
 
 from compiler.errors import EmitError
 from compiler.filemap import release
+from compiler.order import in_order
 from compiler.tensor import Array
 from targets.coreml.dtypes import BY_BLOB, TYPES, ElementType, cast, pack_bits, unpack_bits
 
@@ -122,7 +123,7 @@ class BlobWriter:
         for chunk in _chunks(array):
             stored, lost = cast(chunk, element.numpy)
             overflow |= lost
-            yield pack_bits(stored, element.bits) if element.packed else np.ascontiguousarray(stored).data.cast("B")
+            yield pack_bits(stored, element.bits) if element.packed else in_order(stored).reshape(-1).data.cast("B")
         release(entry.array)
         if overflow:
             self.overflowed.append(entry.name)

@@ -10,14 +10,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from compiler.graph import Graph, Value
 from compiler.palette import places
 from compiler.quantize import counts, quantized, rounded_up
-from compiler.tensor import I4, I8, U4, U8, Array, Palette, QuantParams, TensorType
+from compiler.tensor import Array, Palette, QuantParams
+from targets.apple.weights import INTEGERS
 from targets.coreml.dtypes import TYPES, pack_bits
 from targets.coreml.mil import Literal
 
-INTEGERS = {I8: "int8", U8: "uint8", I4: "int4", U4: "uint4"}
 PLACES_IOS16 = (1, 2, 4, 6, 8)  # bits that a place in a table can have; 3 came later
 BLOCKWISE = 18  # the iOS version since which there are blocks, 4-bit integers, 3-bit places, and several tables
 
@@ -29,47 +28,12 @@ class Form(NamedTuple):
     operands: dict[str, Literal | tuple[Array, str]]
 
 
-def annotation_of(t: TensorType) -> QuantParams | Palette | None:
-    """In what a constant is stored that the device expands; None if as it is."""
-    if t.palette is not None:
-        return t.palette
-    return t.quant if t.quant is not None and t.quant.dtype in INTEGERS else None
-
-
 def needed_ios(kind: str, block: int) -> int:
     """The oldest iOS version for weights of a kind of the pass annotate-weights."""
     if kind.startswith("palette"):
         bits = int(kind.removeprefix("palette"))
         return 16 if bits in PLACES_IOS16 and not block else BLOCKWISE
     return 16 if kind == "int8" and not block else BLOCKWISE
-
-
-def transposed(v: Value) -> tuple[Array, QuantParams | Palette]:
-    """The transpose of an annotated matrix, and its annotation."""
-    assert v.data is not None
-    if v.type.palette is not None:
-        axis = v.type.palette.axis
-        return v.data.T, v.type.palette._replace(axis=None if axis is None else 1 - axis)
-    q = v.type.quant
-    assert q is not None
-    grid = counts(q, v.data.shape)
-    scale, zero = (np.array(a).reshape(grid).T.reshape(-1).tolist() for a in (q.scale, q.zero_point))
-    axis, block = q.axis, q.block
-    turned = q._replace(
-        scale=tuple(scale),
-        zero_point=tuple(zero),
-        axis=None if axis is None else 1 - axis,
-        block=None if block is None else block._replace(axis=1 - block.axis),
-    )
-    return v.data.T, turned
-
-
-def share(graph: Graph) -> str:
-    """How much of a model's weights is stored in fewer bits."""
-    weights = [c for c in graph.constants if c.type.dtype.is_float and c.users]
-    stored = [c for c in weights if annotation_of(c.type) is not None]
-    part, whole = (sum(c.type.size for c in found) for found in (stored, weights))
-    return f"{len(stored)} weights, {100 * part / max(whole, 1):.0f} % of all numbers in constants, are in fewer bits"
 
 
 def form(data: Array, annotation: QuantParams | Palette, dtype: str, ios: int) -> Form:

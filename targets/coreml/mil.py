@@ -49,14 +49,18 @@ Operand = Var | Literal | Sequence[Var]
 OutputType = tuple[str, tuple[int, ...]]
 
 
-class _Operation:
-    __slots__ = ("kind", "operands", "outputs")
+class Operation:
+    """An operation with its operands by parameter. `layer` is what the program was written for when it was added."""
 
-    def __init__(self, kind: str, operands: Mapping[str, tuple[Var, ...]], outputs: tuple[Var, ...]) -> None:
-        self.kind, self.operands, self.outputs = kind, operands, outputs
+    __slots__ = ("kind", "layer", "operands", "outputs")
+
+    def __init__(
+        self, kind: str, operands: Mapping[str, tuple[Var, ...]], outputs: tuple[Var, ...], layer: Hashable = None
+    ) -> None:
+        self.kind, self.operands, self.outputs, self.layer = kind, operands, outputs, layer
 
 
-class _Constant(_Operation):
+class Constant(Operation):
     """`const` (its value under "val") and the constexpr operations, whose operands are values, not variables."""
 
     __slots__ = ("keys", "values")
@@ -76,11 +80,12 @@ class Program:
         self.inputs: list[Var] = []
         self.outputs: list[tuple[str, Var]] = []
         self.metadata: dict[str, str] = {}
-        self._operations: list[_Operation] = []
+        self.layer: Hashable = None  # what operations are added for, as whoever adds them says
+        self._operations: list[Operation] = []
         self._features: dict[str, tuple[str, Color | None]] = {}
         self._literals: dict[Hashable, Var] = {}
         self._overflowed: list[str] = []
-        self._stored_bytes: dict[Var, int] = {}  # by constant
+        self.stored_bytes: dict[Var, int] = {}  # by constant, what it takes in the weight file
 
     def input(
         self, name: str, dtype: str, shape: tuple[int, ...], *, color: Color | None = None, description: str = ""
@@ -121,7 +126,7 @@ class Program:
             return known
         shape = () if isinstance(data, str) else data.shape
         var = Var(name, dtype, shape, data)
-        self._append(_Constant("const", {"val": (data, dtype)}, var, key))
+        self._append(Constant("const", {"val": (data, dtype)}, var, key))
         self._literals[identity] = var
         return var
 
@@ -152,7 +157,7 @@ class Program:
                 array = narrow(np.asarray(value), None)
                 typed[parameter] = (array, type_of(array.dtype))
         var = Var(name, *output)
-        self._append(_Constant(kind, typed, var, key))
+        self._append(Constant(kind, typed, var, key))
         return var
 
     def op(
@@ -183,17 +188,22 @@ class Program:
                 bound[parameter] = self._bind(operand, number, f"{name}_{parameter}")
         hints = [name] if len(types) == 1 else [f"{name}_{index}" for index in range(len(types))]
         outputs = tuple(Var(hint, *output) for hint, output in zip(hints, types, strict=True))
-        self._operations.append(_Operation(kind, bound, outputs))
+        self._operations.append(Operation(kind, bound, outputs, self.layer))
         return list(outputs)
 
     def __len__(self) -> int:
         return len(self._operations)
 
-    def stored(self, start: int) -> dict[Var, int]:
+    def stored(self, start: int) -> dict[Hashable, int]:
         """The large constants that operations from number `start` on read, with the bytes that each takes in the weight
         file."""
         read = (v for o in self._operations[start:] for vs in o.operands.values() for v in vs)
-        return {v: size for v in read if (size := self._stored_bytes.get(v, 0))}
+        return {v: size for v in read if (size := self.stored_bytes.get(v, 0))}
+
+    def operations(self) -> Sequence[Operation]:
+        """Constants and operations in program order, their variables under the names that they are saved with."""
+        self._assign_names()
+        return self._operations
 
     def save(self, path: Path) -> list[str]:
         """Write the program as the package `path`; returns the names of constants with finite elements that fp16 cannot
@@ -221,14 +231,14 @@ class Program:
             self._emit(block.operations.add(type=operation.kind), operation, weights)
         return model
 
-    def _append(self, constant: _Constant) -> None:
+    def _append(self, constant: Constant) -> None:
         self._operations.append(constant)
         sizes = (
             entry_bytes(value.size, dtype)
             for value, dtype in constant.values.values()
             if isinstance(value, np.ndarray) and self._in_weight_file(value, dtype)
         )
-        self._stored_bytes[constant.outputs[0]] = sum(sizes)
+        self.stored_bytes[constant.outputs[0]] = sum(sizes)
 
     def _form(self, kind: str, given: Mapping[str, object]) -> opset.Signature:
         form = opset.signature(kind, self.target.ios)
@@ -294,12 +304,12 @@ class Program:
             else:
                 metadata.userDefined[key] = value
 
-    def _emit(self, message: Message, operation: _Operation, weights: BlobWriter) -> None:
+    def _emit(self, message: Message, operation: Operation, weights: BlobWriter) -> None:
         for var in operation.outputs:
             output = message.outputs.add(name=var.name)
             set_tensor_type(output.type, var.dtype, var.shape)
         set_immediate(message.attributes["name"], operation.outputs[0].name, "string")
-        if not isinstance(operation, _Constant):
+        if not isinstance(operation, Constant):
             for parameter, variables in operation.operands.items():
                 arguments = message.inputs[parameter].arguments
                 for var in variables:
@@ -314,7 +324,7 @@ class Program:
             self._store(slot, value, dtype, operation, parameter, weights)
 
     def _store(
-        self, slot: Message, value: Array | str, dtype: str, operation: _Constant, parameter: str, weights: BlobWriter
+        self, slot: Message, value: Array | str, dtype: str, operation: Constant, parameter: str, weights: BlobWriter
     ) -> None:
         if isinstance(value, str) or not self._in_weight_file(value, dtype):
             if set_immediate(slot, value, dtype):

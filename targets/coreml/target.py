@@ -2,52 +2,60 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from compiler import ops
 from compiler.errors import UsageError
 from compiler.graph import Graph, Node, Value
 from compiler.pass_base import PIPELINES, Step
 from compiler.rewrite import Unobserved
+from compiler.split import Chunk
 from compiler.target import expect_choice, expect_int8, refuse
 from compiler.tensor import BOOL, F16, TensorType
-from passes._compress import expect_kind
 from passes._qdq import carries_scales, is_held
 from passes.absorb_qdq import AbsorbQdq
 from passes.annotate_weights import AnnotateWeights
 from passes.decompose import Decompose
 from passes.drop_empty import is_empty
 from passes.split_qlinear import SplitQlinear
-from targets.apple import authoring, engine
-from targets.apple.borders import Border, borders
+from targets.apple import engine
+from targets.apple.borders import Border
+from targets.apple.chunks import chunks_of
+from targets.apple.halves import found
+from targets.apple.placement.systems import System
+from targets.apple.target import LAYOUTS, AppleTarget, layouts
 from targets.coreml import opset
 from targets.coreml.artifact import CoreMLArtifact, Port
-from targets.coreml.compressed import needed_ios, share
+from targets.coreml.chunks import size_warning, stored_by_layer, write_chunks
+from targets.coreml.compressed import needed_ios
 from targets.coreml.dtypes import MAX_RANK
 from targets.coreml.image import parse_image
 from targets.coreml.int8 import remarks, scheme, settle
 from targets.coreml.lower import TABLE, Lowering
 from targets.coreml.lower.rounded import round_value
 from targets.coreml.mil import Program, identifier
-from targets.quantizing import QuantizingTarget, calibrated
+from targets.quantizing import calibrated
+
+if TYPE_CHECKING:
+    from targets.apple.placement.plan import Plan
+    from targets.apple.placement.report import PlacementReport
 
 PRECISIONS = ("fp16", "fp32", "int8")
-TOLERANCE_DB = {"fp16": 45.0, "fp32": 60.0, "int8": 20.0}
-WEIGHTS_DB = {"int8": 24.0, "int4": 6.0, "palette8": 24.0, "palette6": 16.0, "palette4": 6.0, "palette3": 3.0}
 DEFAULT_TARGET = "iOS17"
+SINCE_HALVES = 16  # the iOS version with inputs and outputs of fp16
 SINCE_INT8 = 17  # the iOS version with quantize and dequantize
 SINCE_FUSED_ATTENTION = 18
 GPU = "cpu-and-gpu"
 UNITS = ("all", "cpu-and-ne", GPU)
-LAYOUTS = ("keep", "engine")
 OF_BYTES = (  # whose parts need whole numbers that fp16 does not hold
     ops.QuantizeLinear, ops.DequantizeLinear, ops.DynamicQuantizeLinear, ops.ConvInteger, ops.QLinearConv,
     ops.MatMulInteger, ops.QLinearMatMul,
 )  # fmt: skip
 
 
-class CoreMLTarget(QuantizingTarget):
+class CoreMLTarget(AppleTarget):
     """A package for iOS and macOS, and for the Neural Engine in the first place.
 
     precision          fp16 (default) or fp32: the element type of every float tensor inside; inputs and outputs keep
@@ -63,10 +71,16 @@ class CoreMLTarget(QuantizingTarget):
     deployment_target  iOS15 ... iOS26 (default iOS17)
     image              inputs that take images, as NAME[:scale=S,bias=R/G/B,color=RGB]
     chip               whose Neural Engine the layers are re-authored for: A14 (default) ... M6
+    approximate        names of approximations of what that engine does not run, or all, as in
+                       docs/targets/ane-substitutions.md
     units              what may run the package: all (default), cpu-and-ne, or cpu-and-gpu, for which layers are not
                        re-authored and attention becomes one operation from iOS 18
+    os                 the system that a placement report is for, as iOS18 or "macOS 15"; by default the oldest that
+                       loads the package
+    compute_plan       a JSON file with what a device plans, which a placement report is compared with
     io_layout          keep (default): inputs and outputs have the model's shapes; engine: where layers only move their
                        data, they lie as behind those layers, which are left out; the package's metadata say how
+    split              the most bytes of weights in a package, as 1GB; more become a folder of several
     """
 
     name = "ane"
@@ -74,7 +88,7 @@ class CoreMLTarget(QuantizingTarget):
     accepts = frozenset(
         (
             "precision", "deployment_target", "image", "weights", "block_size", "calibrate", "observer", "repair",
-            "chip", "units", "io_layout",
+            "chip", "approximate", "units", "os", "compute_plan", "io_layout", "split",
         )
     )  # fmt: skip
 
@@ -89,16 +103,20 @@ class CoreMLTarget(QuantizingTarget):
         observer: str | None = None,
         repair: str | None = None,
         chip: str = engine.OLDEST,
+        approximate: str = "",
         units: str = UNITS[0],
+        os: str | None = None,
+        compute_plan: str | None = None,
         io_layout: str = LAYOUTS[0],
+        split: str | None = None,
     ) -> None:
-        self.chip = engine.chip(chip)
-        expect_choice("ane", "compute units", units, UNITS)
-        expect_choice("ane", "I/O layout", io_layout, LAYOUTS)
-        self.units, self.io_layout = units, io_layout
+        super().__init__(chip, approximate, io_layout, split)
+        expect_choice("ane", "set of compute units", units, UNITS)
+        self.units = units
         expect_choice("ane", "precision", precision or "fp16", PRECISIONS)
         if precision != "int8" or observer is not None or repair is not None:
-            expect_int8(precision or "fp16", calibrate, observer=observer, repair=repair)
+            data = None if precision in (None, "fp16") else calibrate  # which shows what halves must hold
+            expect_int8(precision or "fp16", data, observer=observer, repair=repair)
         if deployment_target not in opset.TARGETS:
             raise UsageError(
                 f"there is no deployment target {deployment_target!r}", hint=f"choose one of {', '.join(opset.TARGETS)}"
@@ -107,6 +125,8 @@ class CoreMLTarget(QuantizingTarget):
         self._is_open = precision is None and weights is None
         self.keeps_scales = self.keeps_weights = False
         self.deployment_target = opset.target(deployment_target)
+        self.system = System.of(os or deployment_target)
+        self.plan = None if compute_plan is None else _plan_in(compute_plan)
         self._target_name = deployment_target
         self._decompose = Decompose(keeps=self._keeps)
         self.images = dict(parse_image(text) for text in image)
@@ -117,23 +137,15 @@ class CoreMLTarget(QuantizingTarget):
         if calibrate is not None:
             self.calibrated = calibrated(calibrate, observer, repair)
 
-    @property
-    def element(self) -> str:
-        """The MIL type of floats inside."""
-        return "fp32" if self.precision == "fp32" else "fp16"
-
     def _checked_weights(self, kind: str | None, block: int | None) -> AnnotateWeights | None:
         """The pass that says how weights are stored. UsageError if the options do not fit together."""
-        if kind is None:
-            if block is not None:
-                raise UsageError("--block-size is for --weights")
+        asked = self.asked_weights(kind, block)
+        if asked is None:
             return None
-        expect_kind(kind, block)
         if self.precision == "int8":
             raise UsageError("--precision int8 stores weights as int8", hint="leave --weights out")
-        asked = AnnotateWeights(kind=kind, block=block, halves=self.element == "fp16")
         blocks = f" in blocks of {asked.size}" if asked.size else ""
-        self._expect(needed_ios(kind, asked.size), f"--weights {kind}{blocks}")
+        self._expect(needed_ios(asked.kind, asked.size), f"--weights {asked.kind}{blocks}")
         return asked
 
     def _expect(self, ios: int, what: str) -> None:
@@ -141,11 +153,26 @@ class CoreMLTarget(QuantizingTarget):
             raise UsageError(f"{what} needs --deployment-target iOS{ios}, not {self._target_name}")
 
     def pipeline(self) -> tuple[Step, ...]:
+        values = () if self.calibrated is None or self.precision != "int8" else self.calibrated.steps(scheme())
+        return self._steps(self.authored(engine=self.units != GPU), values)
+
+    def unauthored(self) -> tuple[Step, ...]:
+        """Without 8-bit operands, which take another run over the data."""
+        return self._steps((), ())
+
+    def placement(self, graph: Graph, plain: Graph | None) -> PlacementReport:
+        from targets.apple.placement.report import report  # for --explain alone
+        from targets.coreml.placed import placed
+
+        after = placed(self._lowered(graph)[0].program)
+        before = None if plain is None else placed(self._lowered(self.prepare(plain))[0].program)
+        risks = found(graph, self.chip, self.rows, looks=True) if self.precision == "fp16" else []
+        return report(after, before, self.chip, self.system, self.units, self.plan)._replace(risks=tuple(risks))
+
+    def _steps(self, written: Sequence[Step], values: Sequence[Step]) -> tuple[Step, ...]:
         weights = () if self.weights is None else (self.weights,)
-        values = () if self.calibrated is None else self.calibrated.steps(scheme())
         first = (SplitQlinear(),) if self.keeps_weights else ()
         absorb = (AbsorbQdq(),) if self.keeps_scales else ()
-        written = () if self.units == GPU else authoring.steps(self.chip, self.element == "fp16")
         return (*first, *PIPELINES["default"], self._decompose, *written, *absorb, *weights, *values)
 
     def settle(self, graph: Graph, absorbs: bool = True) -> bool:
@@ -160,12 +187,6 @@ class CoreMLTarget(QuantizingTarget):
         elif self.precision == "int8" and self.calibrated is None:
             expect_int8(self.precision, None)
         return self.keeps_weights
-
-    @property
-    def tolerance_db(self) -> float:
-        """Weights in fewer bits are another function; what is required tells a wrong package from a coarse one."""
-        required = TOLERANCE_DB[self.precision]
-        return required if self.weights is None else min(required, WEIGHTS_DB.get(self.weights.kind, 0.0))
 
     def _keeps(self, node: Node) -> bool:
         if self.keeps_scales and is_held(node):
@@ -195,33 +216,58 @@ class CoreMLTarget(QuantizingTarget):
         return graph
 
     def emit(self, graph: Graph, path: Path) -> CoreMLArtifact:
+        """One package, or a folder of them if it would hold more weights than `split` allows."""
+        chunks = [] if self.split is None else self._chunks(graph, self.split)
+        if len(chunks) > 1:
+            artifact: CoreMLArtifact = write_chunks(path, graph, chunks, self._package, self._typed)
+        else:
+            artifact = self._package(graph, path)
+        size = size_warning(path) if self.split is None else []
+        artifact.warn([*self.stored(graph), *remarks(graph), *self.risks(graph), *size])
+        return artifact
+
+    def _chunks(self, graph: Graph, limit: int) -> list[Chunk]:
+        """The parts of a graph whose weight files have at most `limit` bytes."""
+        halves = self.element == "fp16" and self.deployment_target.ios >= SINCE_HALVES
+        stored = stored_by_layer(self._begin(graph)[0], graph)
+        return chunks_of(graph, limit, stored, halves, lambda v: not _port_need(v.type), lambda _: 4)
+
+    def _begin(self, graph: Graph) -> tuple[Lowering, list[Port], set[str], Mapping[Value, Border]]:
+        """A program with the inputs of a graph, the names that they took, and what lies in another way at its ports."""
         program = Program(self._target_name)
         program.metadata.update(graph.metadata)
         ios = self.deployment_target.ios
         fuses = self.units == GPU and ios >= SINCE_FUSED_ATTENTION
         lowering = Lowering(program, self.element, ios, fuses)
         used: set[str] = set()
-        moved = borders(graph, self._may_move) if self.io_layout == "engine" else {}
+        moved = self.moved(graph)
         inputs = [self._input(lowering, v, _port_name(v.name, used), moved.get(v)) for v in graph.inputs]
         for v in graph.inputs:
             if v not in moved:
                 round_value(lowering, v)
+        return lowering, inputs, used, moved
+
+    def _lowered(self, graph: Graph) -> tuple[Lowering, list[Port], list[Port]]:
+        """The whole program of a graph with its inputs and outputs, in memory."""
+        lowering, inputs, used, moved = self._begin(graph)
+        program = lowering.program
         TABLE.lower(lowering, graph, {node for border in moved.values() for node in border.nodes})
         outputs = [
             self._output(lowering, v, external, _port_name(external, used), moved.get(v))
             for v, external in zip(graph.outputs, graph.output_names, strict=True)
         ]
-        for port in (*inputs, *outputs):
-            if port.border is not None and port.border.moves:
-                program.metadata[f"layout of {port.feature}"] = " ".join(map(str, port.border.moves))
-        overflowed = program.save(path)
-        stored = [] if self.weights is None else [share(graph)]
-        notes = [] if self.calibrated is None else self.calibrated.notes
-        warnings = [*lowering.warnings, *stored, *remarks(graph), *notes]
-        warnings += [
-            f"constant {name!r} holds finite numbers that fp16 cannot; they became infinite" for name in overflowed
-        ]
-        return CoreMLArtifact(path, inputs, outputs, warnings, lowering.tensors())
+        program.metadata.update(layouts({port.feature: port.border for port in (*inputs, *outputs)}))
+        return lowering, inputs, outputs
+
+    def _package(self, graph: Graph, path: Path) -> CoreMLArtifact:
+        lowering, inputs, outputs = self._lowered(graph)
+        overflowed = lowering.program.save(path)
+        lost = [f"constant {name!r} holds finite numbers that fp16 cannot; they became infinite" for name in overflowed]
+        return CoreMLArtifact(path, inputs, outputs, [*lowering.warnings, *lost], lowering.tensors())
+
+    def _typed(self, port: Port) -> str:
+        """The element type of an input or output in a package."""
+        return self._feature_dtype(port.type) if port.image is None else f"image {port.image.color}"
 
     def _feature_dtype(self, t: TensorType) -> str:
         """The multi-array type nearest to the model's own: fp32, int32, or fp16 from iOS 16."""
@@ -229,9 +275,8 @@ class CoreMLTarget(QuantizingTarget):
             return "fp16" if t.dtype is F16 and self.deployment_target.ios >= 16 else "fp32"
         return "int32"
 
-    def _may_move(self, v: Value) -> bool:
-        """Whether an input or output may lie in the package in another way than in the model."""
-        return v.type.dtype.is_float and v.type.quant is None and v.name not in self.images and not is_empty(v)
+    def may_move(self, v: Value) -> bool:
+        return super().may_move(v) and v.name not in self.images
 
     def _input(self, p: Lowering, v: Value, name: str, border: Border | None) -> Port:
         """One that nothing reads and Core ML cannot have is left out of the package; its port has no feature."""
@@ -256,6 +301,12 @@ class CoreMLTarget(QuantizingTarget):
         var = p.cast(p[v if border is None else border.value], self._feature_dtype(v.type))
         p.program.output(var if var.shape else p.add("expand_dims", {"x": var, "axes": [0]}, var.dtype, (1,)), name)
         return Port(external, name, v.type, border=border)
+
+
+def _plan_in(path: str) -> Plan:
+    from targets.apple.placement.plan import read_plan  # for --compute-plan alone
+
+    return read_plan(path)
 
 
 def _port_need(t: TensorType) -> str:

@@ -15,7 +15,7 @@ from tests.conformance.workers import Outcome
 PATH = Path(__file__).with_name("baseline.json")
 LETTERS = {PASS: "p", DISPUTED: "d", ABSENT: "n", REFUSED: "r", FAIL: "F"}
 STATUSES = {letter: status for status, letter in LETTERS.items()}
-MEASURED_WITH = ("onnx", "onnxruntime", "ai-edge-litert", "coremltools", "numpy")
+MEASURED_WITH = ("onnx", "onnxruntime", "ai-edge-litert", "coremltools", "coreai-core", "numpy")
 
 
 class Row(NamedTuple):

@@ -23,11 +23,12 @@ from compiler.tensor import Array, dtype_of
 from targets import find_target
 from tests.conformance.cases import Case, DataSet
 
-STAGES = ("import", "original", "onnx", "coreml", "tflite")  # original: ONNX Runtime on the case's own model
+STAGES = ("import", "original", "onnx", "coreml", "coreai", "tflite")  # original: ONNX Runtime on the case's own model
 PASS, DISPUTED, ABSENT, REFUSED, FAIL = "pass", "disputed", "n/a", "refused", "FAIL"
 TARGETS: dict[str, Callable[[], Target]] = {
     "onnx": find_target("onnx"),
     "coreml": lambda: make_target(find_target("ane"), {"precision": "fp32"}),
+    "coreai": lambda: make_target(find_target("coreai"), {"precision": "fp32"}),
     "tflite": lambda: make_target(find_target("nnapi"), {"precision": "fp32"}),
 }
 DEFECTS = (EmitError, GraphError, PassError)  # these are ours, not the user's

@@ -10,7 +10,7 @@ import numpy as np
 from compiler.evaluate import evaluate
 from compiler.op import Op
 from compiler.pass_base import Pass
-from compiler.tensor import F64
+from compiler.tensor import F64, Array, DType
 from tests.passes.composed import Net, run
 
 DATA = Path(__file__).parents[2] / "targets" / "tflite" / "check" / "substitutions.json"
@@ -32,3 +32,15 @@ def stated(layer: str) -> float:
     entries = json.loads(DATA.read_text())["layers"]
     bound: float = next(e["bound"] for e in entries if e["pass"] == f"substitute-{layer}")
     return bound
+
+
+def distance(p: Pass, op: Op, grid: Array, dtype: DType = F64) -> float:
+    """The largest absolute difference on a grid between a function, in float64, and its replacement in an element type
+    in which each layer is rounded."""
+    given = grid.astype(dtype.numpy)
+    exact, changed = (Net(d) for d in (F64, dtype))
+    before, after = (net.returns(net(op, net.input(len(grid)))) for net in (exact, changed))
+    run(p, after)
+    (a,) = evaluate(before, {"x0": given.astype(np.float64)}).values()
+    (b,) = evaluate(after, {"x0": given}).values()
+    return float(np.abs(a - b.astype(np.float64)).max())

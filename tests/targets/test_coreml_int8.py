@@ -187,7 +187,7 @@ def test_every_rule_and_fact_has_a_source() -> None:
     [
         ({}, "needs data"),
         ({"calibrate": "synthetic", "deployment_target": "iOS16"}, "needs --deployment-target iOS17, not iOS16"),
-        ({"precision": "fp16", "calibrate": "synthetic"}, "--calibrate is for --precision int8"),
+        ({"precision": "fp32", "calibrate": "synthetic"}, "--calibrate is for --precision int8"),
         ({"precision": "fp16", "repair": "off"}, "--repair is for --precision int8"),
         ({"calibrate": "synthetic", "repair": "pray"}, "no repair named 'pray'"),
         ({"precision": "int9"}, "no precision 'int9'"),

@@ -136,6 +136,26 @@ def test_a_query_that_sees_nothing_gives_zero(
     assert not run(layer, tmp_path, precision)[:, :, 1].any()
 
 
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+@pytest.mark.parametrize("causal", [False, True])
+def test_a_finite_mask_that_hides_all_leaves_the_mean(causal: bool, precision: str, tmp_path: Path) -> None:
+    """Of what the query may see, as with padding in front: what comes later is hidden even where it is no padding."""
+    graph = Graph()
+    q, k, v = (graph.add_input(TensorType(F32, (1, 2, 4, 4)), name) for name in "qkv")
+    seen = graph.add_input(TensorType(BOOL, (4,)), "seen")
+    (number,) = graph.add(ops.Cast(to="f32"), seen)
+    (absent,) = graph.add(ops.Sub(), graph.const(np.array(1, np.float32)), number)
+    (mask,) = graph.add(ops.Mul(), absent, graph.const(np.array(np.finfo(np.float32).min)))
+    (bound,) = graph.add(ops.Reshape(shape=(1, 4)), mask)
+    graph.set_outputs(graph.add(ops.Attention(scale=0.3, causal=causal), q, k, v, bound), ["y"])
+    rng = np.random.default_rng(0)
+    feeds: dict[str, Array] = {name: rng.normal(size=(1, 2, 4, 4)).astype(np.float32) for name in "qkv"}
+    feeds["seen"] = np.array([0, 0, 1, 1], bool) if causal else np.zeros(4, bool)
+    target = CoreMLTarget(precision=precision)
+    artifact = target.emit(target.prepare(graph.clone()), tmp_path / "a.mlpackage")
+    np.testing.assert_allclose(artifact.run(feeds)["y"], evaluate(graph, feeds)["y"], atol=3e-3)
+
+
 @pytest.mark.parametrize("kind", ["none", "bool", "float", "computed"])
 @pytest.mark.parametrize("causal", [False, True])
 def test_attention_is_one_operation_for_the_gpu(kind: str, causal: bool, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from targets.coreml.lower import (  # noqa: F401  # each registers its operation
     attention,
     elementwise,
     generate,
+    heads,
     indexing,
     integer,
     linear,

@@ -9,6 +9,7 @@ import numpy as np
 from compiler import ops
 from compiler.graph import Node, Value
 from compiler.tensor import BOOL, Array
+from passes._masks import is_finite
 from targets.coreml.lower.lowering import Lowering
 from targets.coreml.lower.table import FLOATS, lowers, makes, operand_types
 from targets.coreml.mil import Var
@@ -67,17 +68,20 @@ def _fused(p: Lowering, q: Var, k: Var, v: Var, mask: Var | None, seen: Var | No
 
 
 def _mask(p: Lowering, node: Node, op: ops.Attention, places: tuple[int, int]) -> tuple[Var | None, Var | None]:
-    """What is added to the scores, and which are seen, if a query may see none. `places`: queries, keys."""
+    """What is added to the scores, and which are seen, if a query may see none: below a finite mask it gives the mean.
+    `places`: queries, keys."""
     causal = np.tri(*places, dtype=bool) if op.causal else None
     mask = node.inputs[3] if len(node.inputs) > 3 else None
     if mask is None:
         return (None if causal is None else _added(p, causal)), None
     if mask.data is not None:
         return _known_mask(p, np.asarray(mask.data), causal)
-    added, seen = _computed_mask(p, mask)
+    finite = is_finite(mask)
+    added, seen = _computed_mask(p, mask, less=finite and causal is not None)
     if causal is None:
-        return added, seen
-    return p.binary("add", added, _added(p, causal)), p.binary("logical_and", seen, _boolean(p, causal))
+        return added, None if finite else seen
+    both = p.binary("add", added, _added(p, causal))
+    return both, None if finite else p.binary("logical_and", seen, _boolean(p, causal))
 
 
 def _shared(p: Lowering, x: Var, heads: int) -> Var:
@@ -117,15 +121,16 @@ def _known_mask(p: Lowering, mask: Array, causal: Array | None) -> tuple[Var, Va
     return added, None if seen.any(-1).all() else _boolean(p, np.ascontiguousarray(seen))
 
 
-def _computed_mask(p: Lowering, mask: Value) -> tuple[Var, Var]:
-    """What is added to the scores, and what is seen; derived once for all layers that share the mask."""
+def _computed_mask(p: Lowering, mask: Value, less: bool) -> tuple[Var, Var]:
+    """What is added to the scores, and what is seen; derived once for all layers that share the mask. `less`: what it
+    hides is less hidden than what comes later."""
     given, hidden = p[mask], HIDDEN[p.precision]
-    if ("added", mask) not in p.shared:
+    if ("added", mask, less) not in p.shared:
         if given.dtype == "bool":
             number = p.cast(given, p.precision)
-            p.shared["added", mask] = p.like(p.like(number, "sub", y=1.0), "mul", y=-hidden)
+            p.shared["added", mask, less] = p.like(p.like(number, "sub", y=1.0), "mul", y=-hidden)
             p.shared["seen", mask] = given
         else:
-            p.shared["added", mask] = p.like(given, "maximum", y=hidden)
+            p.shared["added", mask, less] = p.like(given, "maximum", y=hidden / 2 if less else hidden)
             p.shared["seen", mask] = p.test("greater", given, hidden)
-    return p.shared["added", mask], p.shared["seen", mask]
+    return p.shared["added", mask, less], p.shared["seen", mask]

@@ -126,45 +126,6 @@ def _matmul(p: Lowering, node: Node, op: ops.MatMul) -> None:
     p.finish(node, product(p, x, y, node.output.type.dims, node.output.name))
 
 
-SCORES, WEIGHTED = "bchk,bchq->bkhq", "bchk,bkhq->bchq"
-
-
-def _is_product_of_heads(node: Node) -> bool:
-    op, x = node.op, node.inputs[0]
-    assert isinstance(op, ops.Einsum) and x is not None
-    return op.equation == WEIGHTED or (op.equation == SCORES and x.type.shape[2] == 1)
-
-
-HEADS = Need(
-    text=f"one of the products of attention per head, {SCORES} with h = 1 or {WEIGHTED}; others decompose",
-    holds=_is_product_of_heads,
-    source="coremltools 9.0, type inference of einsum; Apple, Deploying Transformers on the Apple Neural Engine, 2022",
-    confidence="documented",
-)
-
-
-@lowers(ops.Einsum, needs=[FLOAT, HEADS])
-def _einsum(p: Lowering, node: Node, op: ops.Einsum) -> None:
-    """MIL's einsum contracts the last axis of its first operand: values fit, keys do not; those are the left side of a
-    product of matrices that takes it transposed, so that no layer transposes them."""
-    x, y = p.operands(node)
-    if op.equation == WEIGHTED:
-        p.emit(node, "einsum", values=[x, y], equation="nchw,nwhu->nchu")
-        return
-    keys, queries = (_without_height(p, v) for v in (x, y))
-    scores = p.matmul(keys, queries, transpose_x=True)
-    p.emit(node, "expand_dims", x=scores, axes=[2])
-
-
-def _without_height(p: Lowering, x: Var) -> Var:
-    """`x` [B, C, 1, S] as [B, C, S], once for all that ask for it."""
-    key = ("without height", x)
-    if key not in p.shared:
-        batch, channels, _, length = x.shape
-        p.shared[key] = p.add("squeeze", {"x": x, "axes": [2]}, x.dtype, (batch, channels, length))
-    return p.shared[key]
-
-
 def product(p: Lowering, x: Var, y: Var, dims: tuple[int, ...], name: str = "") -> Var:
     """numpy's matmul, vectors promoted."""
     left = p.reshape(x, (1, *x.shape)) if len(x.shape) == 1 else x

@@ -12,7 +12,8 @@ import numpy as np
 
 from compiler.graph import Node, Value
 from compiler.tensor import BOOL, Array, DType
-from targets.coreml.compressed import annotation_of, form, transposed
+from targets.apple.weights import annotation_of, transposed
+from targets.coreml.compressed import form
 from targets.coreml.mil import Operand, Program, Var
 
 FP16_MAX = 65504.0
@@ -114,6 +115,8 @@ class Lowering:
         return self.program.const(np.asarray(data, np.int32, "C"), "int32", name=name)
 
     def _saturated(self, data: Array, name: str) -> Array:
+        if not data.size or max(-data.min(), data.max()) <= FP16_MAX:  # False where there are NaN
+            return data
         beyond = _beyond(data)
         if not beyond.any():
             return data

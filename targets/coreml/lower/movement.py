@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from compiler import ops
-from compiler.graph import Node
+from compiler.graph import Node, Value
 from compiler.op import Op
 from compiler.target import Need
 from targets.coreml.dtypes import MAX_RANK
+from targets.coreml.lower.heads import is_for_scores, without_height
 from targets.coreml.lower.lowering import Lowering, Operands
 from targets.coreml.lower.table import lowers, makes
 from targets.coreml.mil import Var
@@ -95,10 +98,26 @@ def _split(p: Lowering, node: Node, op: ops.Split) -> None:
     if len(kept) == 1:
         p.bind(kept[0], x)
         return
+    if op.axis == 1 and any(is_for_scores(v, user) for v in kept for user in v.users):
+        _split_heads(p, node, kept)
+        return
     types = [(x.dtype, v.type.dims) for v in kept]
     operands: Operands = {"x": x, "split_sizes": [n for n in op.sizes if n], "axis": op.axis}
     for v, part in zip(kept, p.program.op("split", operands, types, kept[0].name or "split"), strict=True):
         p.bind(v, part)
+
+
+def _split_heads(p: Lowering, node: Node, heads: Sequence[Value]) -> None:
+    """Channels of [B, C, 1, S] as heads without their height, which those get back that others than scores read."""
+    (source,) = node.inputs
+    assert source is not None
+    x = without_height(p, source)
+    types = [(x.dtype, (v.type.dims[0], v.type.dims[1], v.type.dims[3])) for v in heads]
+    operands: Operands = {"x": x, "split_sizes": [v.type.dims[1] for v in heads], "axis": 1}
+    for v, part in zip(heads, p.program.op("split", operands, types, heads[0].name or "split"), strict=True):
+        p.shared["without height", v] = part
+        if v.n_out or not all(is_for_scores(v, user) for user in v.users):
+            p.bind(v, p.add("expand_dims", {"x": part, "axes": [2]}, part.dtype, v.type.dims))
 
 
 @lowers(ops.Slice)

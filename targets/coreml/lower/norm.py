@@ -51,19 +51,33 @@ def _group_norm(p: Lowering, node: Node, op: ops.GroupNorm) -> None:
 @lowers(ops.LayerNorm, needs=[FLOAT])
 def _layer_norm(p: Lowering, node: Node, op: ops.LayerNorm) -> None:
     x, scale, *bias = p.operands(node)
-    axes = list(range(op.axis, len(x.shape)))
-    fits = scale.shape == x.shape[op.axis :] and (not bias or bias[0].shape == scale.shape)
+    axes = list(op.axes(len(x.shape)))
+    fits = scale.shape == tuple(x.shape[a] for a in axes) and (not bias or bias[0].shape == scale.shape)
     if fits and scale.value is not None and (not bias or bias[0].value is not None):
         p.emit(node, "layer_norm", x=x, axes=axes, gamma=scale, beta=bias[0] if bias else None, epsilon=op.eps)
         return
+    scale, *bias = _aligned(p, node, len(x.shape) - 1 - axes[-1])
     y = p.like(p.like(x, "layer_norm", axes=axes, epsilon=op.eps), "mul", y=scale)
     p.bind(node.output, p.like(y, "add", y=bias[0]) if bias else y)
 
 
+def _aligned(p: Lowering, node: Node, after: int) -> list[Var]:
+    """The parameters of a normalisation with as many axes of 1 behind as are not normalised."""
+    found = []
+    for v in node.inputs[1:]:
+        assert v is not None
+        dims = (*v.type.dims, *[1] * after)
+        known = v.data if after else None
+        found.append(p.reshape(p[v], dims) if known is None else p.floats(known.reshape(dims)))
+    return found
+
+
 @lowers(ops.RmsNorm, needs=[FLOAT])
 def _rms_norm(p: Lowering, node: Node, op: ops.RmsNorm) -> None:
-    x, scale = p.operands(node)
-    mean = p.reduce(p.like(x, "square"), "reduce_mean", range(op.axis, len(x.shape)))
+    x = p.operands(node)[0]
+    axes = op.axes(len(x.shape))
+    (scale,) = _aligned(p, node, len(x.shape) - 1 - axes[-1])
+    mean = p.reduce(p.like(x, "square"), "reduce_mean", axes)
     p.emit(node, "mul", x=p.like(x, "mul", y=p.like(mean, "rsqrt", epsilon=op.eps)), y=scale)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Sequence
+from functools import lru_cache
 from typing import TypeVar
 
 import numpy as np
@@ -58,13 +59,17 @@ class _Table(LoweringTable[Lowering]):
     def lower(self, program: Lowering, graph: Graph, without: Container[Node] = ()) -> None:
         """Emit every layer in order. EmitError names the layer that a constant or an operation of MIL forbids."""
         for node in graph.nodes:
-            if node in without:
-                continue
-            try:
-                self.entries[type(node.op)][1](program, node, node.op)
-                round_results(program, node)
-            except EmitError as e:
-                raise EmitError(f"ane: {node.describe()} cannot be written: {e.message}", hint=e.hint) from e
+            if node not in without:
+                self.lower_layer(program, node)
+
+    def lower_layer(self, program: Lowering, node: Node) -> None:
+        """Emit one layer, after those that it reads."""
+        program.program.layer = node
+        try:
+            self.entries[type(node.op)][1](program, node, node.op)
+            round_results(program, node)
+        except EmitError as e:
+            raise EmitError(f"ane: {node.describe()} cannot be written: {e.message}", hint=e.hint) from e
 
 
 TABLE = _Table()
@@ -129,6 +134,7 @@ SMALL_CONSTANTS = Need(
 )
 
 
+@lru_cache(4096)  # asked of every value of every layer, more than once
 def _held_in_memory(t: TensorType) -> bool:
     return max(t.dims, default=0) <= LIMITS[1] and t.nbytes <= LARGEST_TENSOR
 

@@ -11,7 +11,7 @@ from compiler.graph import Node, Value
 from compiler.op import Op
 from compiler.ops.layout import Order, channels_last
 from compiler.ops.reduce import Reduce
-from compiler.target import constant_operands
+from compiler.target import constant_operands, op_need
 from compiler.tensor import BOOL
 from targets.tflite.lower.conv import POINT, convolved
 from targets.tflite.lower.elementwise import one
@@ -119,7 +119,10 @@ def _group_norm(p: Lowering, node: Node, op: ops.GroupNorm) -> None:
     p.finish(node, _scaled(p, y, _channel(p, scale, order), _channel(p, bias, order)), order)
 
 
-@lowers(ops.LayerNorm, ops.RmsNorm, needs=[FLOAT])
+TRAILING = op_need("statistics over the last axes", lambda op: not op.count)
+
+
+@lowers(ops.LayerNorm, ops.RmsNorm, needs=[FLOAT, TRAILING])
 def _layer_norm(p: Lowering, node: Node, op: ops.LayerNorm | ops.RmsNorm) -> None:
     x, order = one(p, node)
     scale, *bias = node.inputs[1:]

@@ -50,6 +50,9 @@ class Step:
     Rows of w [G*H,I], r [G*H,H] and the biases [2*G*H] are read as parameters of single gates, which are constants if
     the operands are. Of two directions, which must have constants, those of a gate follow one another, and the
     recurrent weights are blocks along a diagonal.
+
+    Constant biases of r that only add to what the gates see of the inputs are added to the biases of w, once for all
+    steps.
     """
 
     parts: tuple[tuple[int, int], ...] = ()  # the gates that a step takes together; by default all
@@ -60,9 +63,16 @@ class Step:
         self.op = op
         self.directions = directions
         self._size = r.type.dims[2]
+        biases = operand(node, BIASES)
+        self._joined = 0 if biases is None or biases.data is None else self.added(op)
         self.hidden = self._size * len(directions)
         self.add = add
         self._rows: dict[tuple[int, int, int], Value] = {}
+
+    @staticmethod
+    def added(op: Recurrent) -> int:
+        """How many gates, from the first on, add their biases of r to what they see of the inputs."""
+        return op.gates
 
     def rows(self, index: int, first: int, last: int) -> Value | None:
         """The parameters of gates `first` to `last`, without the latter; None if the operand is absent."""
@@ -74,11 +84,17 @@ class Step:
     def _parameters(self, v: Value, index: int, begin: int, end: int) -> Value:
         d = self.directions[0]
         if v.data is not None:
-            part = v.data[:, begin:end]
+            part = (self._summed(v.data) if index == BIASES else v.data)[:, begin:end]
             single = len(self.directions) == 1
             return self.add.like(np.ascontiguousarray(part[d]) if single else self._paired(part), v)
         x = self.add.cut(self.add.cut(v, 0, d, d + 1), 1, begin, end)
         return self.add.reshape(x, x.type.dims[1:])
+
+    def _summed(self, biases: Array) -> Array:
+        """Biases [D,2*G*H], those of r added to those of w for gates that have no others."""
+        own, recurrent = np.split(biases, 2, axis=1)
+        end = self._joined * self._size
+        return np.concatenate([own[:, :end] + recurrent[:, :end], own[:, end:], recurrent], 1)
 
     def _paired(self, data: Array) -> Array:
         """Parameters [D,G*H,*] by gate and direction, in blocks if they are weights."""
@@ -92,9 +108,10 @@ class Step:
         return blocks.reshape(-1, count * n)
 
     def product(self, x: Value, index: int, first: int, last: int) -> Value:
-        """x times the rows of w (1) or r (2), plus their biases."""
+        """x times the rows of w (1) or r (2), plus those of their biases that are not elsewhere."""
         shift = self.op.gates if index == RECURRENT else 0
-        biases = self.rows(BIASES, first + shift, last + shift)
+        elsewhere = index == RECURRENT and last <= self._joined
+        biases = None if elsewhere else self.rows(BIASES, first + shift, last + shift)
         given = () if biases is None else (biases,)
         return self.add(ops.Dense(transposed=True), x, self.rows(index, first, last), *given)
 
@@ -129,6 +146,11 @@ class GruStep(Step):
     slices of a common one would cost more."""
 
     parts = ((0, 2), (2, 3))
+
+    @staticmethod
+    def added(op: Recurrent) -> int:
+        assert isinstance(op, ops.GRU)
+        return 2 if op.linear_before_reset else op.gates
 
     def advance(self, seen: Sequence[Value], states: Sequence[Value]) -> list[Value]:
         (gates, candidate), (h,), add = seen, states, self.add

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -52,26 +52,38 @@ class Plan:
 
     importance   one of IMPORTANCES; auto: reconstruction where there are rows, else l2
     most         largest share of a group that is ranked
+    only         first layers of the groups that are ranked, as they are among all; the others are left out
     """
 
-    def __init__(self, graph: Graph, importance: str, rows: Rows | None, most: float) -> None:
+    def __init__(
+        self, graph: Graph, importance: str, rows: Rows | None, most: float, only: Container[Node] | None = None
+    ) -> None:
         self.graph = graph
         self.units = units_of(graph)
         u = self.units
         balance(u, by_weights(u, 2))
         if importance == "auto":
             importance = "l2" if rows is None else "reconstruction"
+        found = [] if _is_annotated(graph) else self._grouped()
+        if only is not None:
+            found = [g for g in found if g[0] in only]
         second = importance == "reconstruction"
         by_data = second or importance == "activation"
-        readers = readers_of(graph, u, rows, second) if by_data and rows is not None else []
+        wanted = self._marks([c for *_, units in found for c in units] if second else ())
+        readers = readers_of(graph, u, rows, wanted) if by_data and rows is not None else []
         if readers:
             self.scores = by_readers(u, readers)
         elif importance == "scale":
             self.scores = by_scales(u, graph)
         else:
             self.scores = by_weights(u, 1 if importance == "l1" else 2)
-        found = [] if _is_annotated(graph) else self._grouped()
-        self.groups = [self._ranked(g, readers if second else (), most) for g in found]
+        spared = self._spared()
+        self.groups = [
+            self._ranked(
+                (node, channels, width, [c for c in units if c not in spared]), readers if second else (), most
+            )
+            for node, channels, width, units in found
+        ]
 
     def _grouped(self) -> list[tuple[Node, int, int, list[int]]]:
         u = self.units
@@ -84,12 +96,11 @@ class Plan:
         alike: dict[tuple[tuple[int, int], ...], list[int]] = {}
         for c, key in within.items():
             alike.setdefault(tuple(key), []).append(c)
-        spared = self._spared()
         found = []
         for ends, classes in alike.items():
             first, width = ends[0]
             end = u.gives[first]
-            found.append((end.node, len(end.ids), width, [c for c in classes if c not in spared]))
+            found.append((end.node, len(end.ids), width, classes))
         return found
 
     def _spared(self) -> set[int]:
@@ -118,7 +129,7 @@ class Plan:
     def chosen(self, amounts: Mapping[Node, float], multiple: int) -> Array:
         """What goes, [numbers], if groups lose shares of their units, by their first layers."""
         wanted = [c for g in self.groups if g.node in amounts for c in g.units[: g.takes(amounts[g.node], multiple)]]
-        return self._gone(wanted)
+        return self._marks(wanted)
 
     def threshold(self, amount: float, multiple: int, most: float) -> Array:
         """What goes, [numbers], if those units of the whole graph go that matter least, a share of all, and of no
@@ -134,9 +145,10 @@ class Plan:
         wanted: list[int] = []
         for g, n in zip(self.groups, counts.tolist(), strict=True):
             wanted += g.units[: g.takes((n + 0.5) * g.width / g.channels, multiple)]
-        return self._gone(wanted)
+        return self._marks(wanted)
 
-    def _gone(self, classes: Sequence[int]) -> Array:
+    def _marks(self, classes: Sequence[int]) -> Array:
+        """The numbers of these classes, [numbers]."""
         marks = np.zeros(self.units.count, np.bool_)
         marks[list(classes)] = True
         return np.asarray(marks[self.units.classes])

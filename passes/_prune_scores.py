@@ -107,8 +107,9 @@ class Reader:
         return np.asarray(h + damping * np.eye(size))
 
 
-def readers_of(graph: Graph, u: Units, rows: Rows, second: bool) -> list[Reader]:
-    """The layers that read channels which may go, with statistics of what they read, if `second` of second order."""
+def readers_of(graph: Graph, u: Units, rows: Rows, second: Array) -> list[Reader]:
+    """The layers that read channels which may go, with statistics of what they read; of second order where they read
+    numbers that `second` marks, [numbers]. Which rows are sampled does not depend on it."""
     ends = [e for e in u.takes if is_matrix(e.node) and not u.fixed[u.classes[e.ids]].all()]
     made = {e.node: _parts(e, second) for e in ends}
     values = list(dict.fromkeys(v for e in ends if (v := e.node.inputs[0]) is not None))
@@ -124,12 +125,12 @@ def readers_of(graph: Graph, u: Units, rows: Rows, second: bool) -> list[Reader]
     return [part for parts in made.values() for part in parts]
 
 
-def _parts(end: End, second: bool) -> list[Reader]:
+def _parts(end: End, second: Array) -> list[Reader]:
     w = data_of(end.node.inputs[1])
     weights = as_rows(end.node, w)
     taps = prod(w.shape[2:]) if isinstance(end.node.op, ops.Conv) else 1
     ids = np.repeat(end.ids, taps).reshape(len(weights), -1)
-    return [Reader(end, i, m, second) for i, m in zip(ids, weights, strict=True)]
+    return [Reader(end, i, m, bool(second[i].any())) for i, m in zip(ids, weights, strict=True)]
 
 
 def by_readers(u: Units, readers: Sequence[Reader]) -> Array:

@@ -62,7 +62,7 @@ class PrunedChannels:
             if layer not in names or set(setting) != {"amount"} or not isinstance(amount, float) or not 0 <= amount < 1:
                 raise UsageError(f"{self.name} does not know the layer {layer!r} or the setting {dict(setting)}")
             amounts[names[layer]] = amount
-        plan = Plan(graph, self.importance, rows, max((AMOUNTS[-1], *amounts.values())))
+        plan = Plan(graph, self.importance, rows, max((AMOUNTS[-1], *amounts.values())), amounts)
         unknown = [n for n in amounts if all(g.node is not n for g in plan.groups)]
         if unknown:
             raise UsageError(f"{self.name} cannot take channels from {unknown[0].describe()}")

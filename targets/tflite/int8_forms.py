@@ -45,6 +45,7 @@ class _Forms:
         self._roots: dict[int, Tensor] = {}
         self._twins: dict[int, Tensor] = {}  # tensors that are another one, under the same shape
         self._kernels: dict[int, Tensor] = {}  # of dense layers, by ids of their weights
+        self._biases: dict[int, Tensor] = {}  # of dense layers, by ids of their weights
         self._shapes: dict[tuple[int, ...], Tensor] = {}
 
     def take(self, o: Operator) -> None:
@@ -114,12 +115,18 @@ class _Forms:
         _, w, *bias = o.inputs
         assert w is not None
         count, width = w.shape
-        b = bias[0] if bias and bias[0] is not None else _zeros(count)
+        b = bias[0] if bias and bias[0] is not None else self._no_bias(w)
         rows = prod(x.shape) // width
         y = Tensor(o.outputs[0].name, FLOAT, (1, rows, 1, count))
         options = {**POINT, ACTIVATION: o.options.get(ACTIVATION, 0)}
         self._add("CONV_2D", [self._reshaped(x, (1, rows, 1, width)), self._kernel(w), b], [y], options)
         self._back(y, o.outputs[0])
+
+    def _no_bias(self, w: Tensor) -> Tensor:
+        """Zeros for a dense layer without a bias; one tensor for all layers that share its weight."""
+        if id(w) not in self._biases:
+            self._biases[id(w)] = _zeros(w.shape[0])
+        return self._biases[id(w)]
 
     def _kernel(self, w: Tensor) -> Tensor:
         """The weight of a dense layer as that of a convolution; one for all layers that share it."""

@@ -7,18 +7,15 @@ the model, or an output of an earlier chunk.
 from __future__ import annotations
 
 import json
-import shutil
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from compiler.errors import EmitError
+from compiler.new_folder import new_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from compiler.tensor import Array
 
 MANIFEST = "pipeline.json"
@@ -171,41 +168,16 @@ def _check(pipeline: Pipeline, path: Path) -> None:
             raise EmitError(f"the manifest {str(path)!r} takes output {port.name!r} from {source}, which nothing gives")
 
 
-@contextmanager
-def new_pipeline(folder: Path) -> Iterator[Path]:
+def new_pipeline(folder: Path) -> AbstractContextManager[Path]:
     """An empty folder to write packages to, which takes the place of `folder` if nothing fails; then an earlier
     pipeline there is gone. EmitError if there is something else, or nothing can be written."""
-    if folder.is_symlink() or (folder.exists() and not (folder / MANIFEST).is_file()):
-        raise EmitError(
-            f"{str(folder)!r} exists and is not a pipeline", hint="give another output path, or remove it yourself"
-        )
-    try:
-        scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    except OSError as error:
-        raise _unwritable(folder, error) from None
-    try:
-        new = scratch / folder.name
-        new.mkdir()
-        yield new
-        if folder.exists():
-            folder.rename(scratch / "old")
-        new.rename(folder)
-    except OSError as error:
-        if (scratch / "old").exists() and not folder.exists():
-            (scratch / "old").rename(folder)
-        raise _unwritable(folder, error) from None
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+    return new_folder(folder, (folder / MANIFEST).is_file(), "a pipeline")
 
 
 def write_manifest(folder: Path, pipeline: Pipeline) -> None:
     """The manifest beside the packages."""
     text = json.dumps(pipeline.as_json(), indent=2) + "\n"
     (folder / MANIFEST).write_text(text, encoding="utf-8")
-
-
-def _unwritable(folder: Path, error: OSError) -> EmitError:
-    return EmitError(f"cannot write {str(folder)!r}: {error.strerror or error}")
 
 
 def _described(port: Port) -> dict[str, Any]:

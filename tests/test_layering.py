@@ -36,6 +36,7 @@ LAYERS = {
             "compiler.record",
             "compiler.tensor",
             "compiler.filemap",
+            "compiler.new_folder",
             "compiler.compare",
             "compiler.order",
             "compiler.palette",

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
-import tempfile
 import uuid
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from compiler.errors import EmitError
+from compiler.new_folder import new_folder
 from targets.coreml.blob import BlobReader, BlobWriter
 from targets.coreml.proto import messages
 
@@ -34,38 +33,14 @@ def write_package(path: Path, spec: Message, weights: BlobWriter) -> None:
     An existing package at `path` is replaced; anything else there is left alone and is an error.
     """
     path = Path(path)
-    if path.is_symlink() or (path.exists() and not _is_package(path)):
-        raise EmitError(
-            f"{str(path)!r} exists and is not an .mlpackage", hint="give another output path, or remove it yourself"
-        )
-    try:
-        scratch = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
-    except OSError as error:
-        raise _unwritable(path, error) from None
-    try:
-        _fill(scratch / "new", spec.SerializeToString(deterministic=True), weights)
-        if path.exists():
-            path.rename(scratch / "old")
-        try:
-            (scratch / "new").rename(path)
-        except OSError:
-            if (scratch / "old").exists():
-                (scratch / "old").rename(path)
-            raise
-    except OSError as error:
-        raise _unwritable(path, error) from None
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+    with new_folder(path, _is_package(path), "an .mlpackage") as folder:
+        _fill(folder, spec.SerializeToString(deterministic=True), weights)
 
 
 def weight_bytes(path: Path) -> int:
     """The size of the weight file of the package `path`; 0 if it has none."""
     weights = path / _WEIGHTS
     return weights.stat().st_size if weights.exists() else 0
-
-
-def _unwritable(path: Path, error: OSError) -> EmitError:
-    return EmitError(f"cannot write {str(path)!r}: {error.strerror or error}")
 
 
 def _is_package(path: Path) -> bool:

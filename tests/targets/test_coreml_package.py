@@ -103,7 +103,7 @@ def test_a_failing_rename_puts_the_old_package_back(tmp_path: Path, monkeypatch:
     before, rename = contents(target), Path.rename
 
     def fail(self: Path, to: Path) -> Path:
-        if self.name == "new":
+        if self.parent.name == "new":
             raise OSError(5, "Input/output error")
         return rename(self, to)
 

@@ -5,13 +5,13 @@ SHELL := /bin/bash
 
 VENV := .venv
 BIN := $(VENV)/bin
-EXTRAS := coreml,coreai,tflite,dev
+EXTRAS := coreml,coreai,tflite,train,plot,dev
 READY := $(VENV)/installed
 DEMO := build/demo
 DEMO_MODEL := vit_fashion_b1
 DEMO_ROWS := examples/data/fashion_mnist.npz
 
-.PHONY: help demo test test-slow lint format bench conformance docs lock clean
+.PHONY: help demo tools test test-slow lint format bench conformance docs lock clean
 
 # Products of small matrices: threads cost more than they give, most of all on a busy machine.
 demo test test-slow conformance: export OPENBLAS_NUM_THREADS := 1
@@ -23,6 +23,9 @@ demo: $(READY) ## compile a trained model for the Neural Engine, execute the sav
 	@mkdir -p $(DEMO)
 	$(BIN)/compile examples/$(DEMO_MODEL).onnx --target ane -o $(DEMO)/$(DEMO_MODEL).mlpackage
 	$(BIN)/python examples/demo.py $(DEMO)/$(DEMO_MODEL).mlpackage examples/$(DEMO_MODEL).onnx $(DEMO_ROWS)
+
+tools: ## install what builds and runs C for aarch64: its gcc and qemu; tests that need them are skipped without
+	@.ci/system cc aarch64-linux-gnu-gcc qemu-aarch64
 
 test: $(READY) ## the tests, but for the slow ones
 	$(BIN)/python -m pytest -q -m "not slow"

@@ -29,6 +29,9 @@ def scaling_name(form: str, kind: str, size: int) -> str:
 SCALING = tuple(scaling_name(form, kind, size) for form in FORMS for kind in KINDS for size in SIZES)
 
 INT8, CALIBRATION = "int8", "calibration"
+COMPRESSION = "compression"
+NEON = "neon"  # run by benchmarks.neon
+COMPRESSED = ("alexnet32_cifar10_dyn", "mobilenetv2s_cifar10_b1", "mlperf_tiny_resnet8")
 CALIBRATED = "mobilenet_v2"
 OBSERVED = (
     ("minmax", 1000),
@@ -47,6 +50,7 @@ SUITES: dict[str, tuple[str, ...]] = {
     "latency": LIGHT + TORCH,
     INT8: LIGHT + TORCH,  # and every float model of this repository, and of folders that are given
     CALIBRATION: (CALIBRATED,),
+    COMPRESSION: COMPRESSED,  # those that are in this repository or in folders that are given
     "scaling": SCALING,
     "decoder": (DECODER,),
 }
@@ -80,6 +84,11 @@ class Bars:
     int8_drop: float = 0.5  # points of top-1 against floats
     calibration_rss: int = 1_500_000_000
     decoder_rss: int = 500_000_000
+    dense_gone: tuple[float, float] = (0.4, 0.6)  # of the parameters in dense layers, without and with recovery,
+    compressed_drop: float = 0.5  # for at most so many points of top-1
+    dense_speedup: float = 1.6  # of the dense layers alone
+    macs_ratio: float = 2.0  # at most `macs_drop` points lost, with recovery
+    macs_drop: float = 1.0
 
 
 BARS = Bars()

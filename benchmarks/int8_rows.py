@@ -56,13 +56,13 @@ def write_rows(model: Path, out: Path, data: Path) -> Rows:
         calibrate, held = (_with_states(model, first, part, shapes, entry.get("feedback", {})) for part in parts)
         labels, what = picked.labels, picked.what
     known = {} if labels is None else {"labels": labels.astype(np.int64) + entry.get("background", False)}
-    _save(out / "calibrate.npz", _typed(model, calibrate))
-    _save(out / "held.npz", _typed(model, held) | known)
+    save(out / "calibrate.npz", typed(model, calibrate))
+    save(out / "held.npz", typed(model, held) | known)
     counts = [len(next(iter(rows.values()))) for rows in (calibrate, held)]
-    return Rows(what, counts[0], counts[1], labels is not None, shapes, shapes if _is_dynamic(model) else {})
+    return Rows(what, counts[0], counts[1], labels is not None, shapes, shapes if is_dynamic(model) else {})
 
 
-def _save(path: Path, arrays: Mapping[str, Array]) -> None:
+def save(path: Path, arrays: Mapping[str, Array]) -> None:
     with path.open("wb") as file:
         np.savez(file, allow_pickle=False, **arrays)
 
@@ -76,15 +76,15 @@ def _picked(entry: Mapping[str, Any], sets: Mapping[str, Any], data: Path) -> Pi
         source, tested, labels = arrays
         labelled = None if entry.get("unlabelled") else labels
         if "frames" in (step[0] for step in steps):  # the rows are pieces of one recording
-            prepared = _prepared(source, steps)
-            source, tested = prepared[::3], np.delete(prepared, np.s_[::3], 0)
+            pieces = prepared(source, steps)
+            source, tested = pieces[::3], np.delete(pieces, np.s_[::3], 0)
             if entry.get("feedback"):  # in their order, so that states follow each other
-                source, tested = prepared[: len(prepared) // 3], prepared[len(prepared) // 3 :]
+                source, tested = pieces[: len(pieces) // 3], pieces[len(pieces) // 3 :]
             return Picked(source[:CALIBRATE], tested[:HELD], None, name)
         chosen = np.random.default_rng(SEED).permutation(len(source))[:CALIBRATE]
         count = HELD if labelled is None else HELD_LABELLED
         kept = None if labelled is None else labelled[:count]
-        return Picked(_prepared(source[chosen], steps), _prepared(tested[:count], steps), kept, name)
+        return Picked(prepared(source[chosen], steps), prepared(tested[:count], steps), kept, name)
     return None
 
 
@@ -109,7 +109,7 @@ def _read(data: Path, file: str, *names: str) -> list[Array] | None:
         return [held[name] for name in names]
 
 
-def _prepared(rows: Array, steps: Sequence[Sequence[Any]]) -> Array:
+def prepared(rows: Array, steps: Sequence[Sequence[Any]]) -> Array:
     for name, *numbers in steps:
         rows = STEPS[name](rows, *numbers)
     return rows
@@ -183,7 +183,7 @@ def _random(model: Path, shapes: Mapping[str, Sequence[int]], count: int, seed: 
     return rows
 
 
-def _typed(model: Path, rows: Mapping[str, Array]) -> dict[str, Array]:
+def typed(model: Path, rows: Mapping[str, Array]) -> dict[str, Array]:
     types = {i.name: onnx.helper.tensor_dtype_to_np_dtype(i.type.tensor_type.elem_type) for i in _inputs(model)}
     return {name: np.ascontiguousarray(array.astype(types[name])) for name, array in rows.items()}
 
@@ -198,7 +198,7 @@ def _shapes(model: Path) -> dict[str, list[int]]:
     return {i.name: [d.dim_value or 1 for d in i.type.tensor_type.shape.dim] for i in _inputs(model)}
 
 
-def _is_dynamic(model: Path) -> bool:
+def is_dynamic(model: Path) -> bool:
     return any(not d.HasField("dim_value") for i in _inputs(model) for d in i.type.tensor_type.shape.dim)
 
 

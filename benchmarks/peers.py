@@ -37,6 +37,14 @@ ENVIRONMENTS: dict[str, tuple[str, ...]] = {
         "onnx-graphsurgeon==0.6.1",
     ),
     "ai-edge-quantizer": ("ai-edge-quantizer==0.10.0", "ai-edge-litert==2.3.0"),
+    "torch-compression": (
+        "torch==2.13.0",
+        "onnx==1.23.2",
+        "onnx2torch==1.5.15",
+        "torch-pruning==1.6.1",
+        "aimet-torch==2.42.0",
+        "tensorly==0.10.0",
+    ),
     "torch": ("torch==2.13.0", "onnx==1.23.2", "numpy==2.4.6", "onnxscript==0.7.2"),
 }
 

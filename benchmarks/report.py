@@ -5,8 +5,8 @@ import statistics
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from benchmarks import int8_report, scores
-from benchmarks.catalogue import BARS, CALIBRATION, DECODER, INT8, SCALING, SIZES
+from benchmarks import compression_report, int8_report, neon_report, scores
+from benchmarks.catalogue import BARS, CALIBRATION, COMPRESSION, DECODER, INT8, NEON, SCALING, SIZES
 from benchmarks.markdown import table
 from benchmarks.peers import TOOLS
 from benchmarks.results import Result, Session, read
@@ -32,6 +32,8 @@ def render(session: Session) -> str:
         "decoder": _decoder,
         INT8: int8_report.tables,
         CALIBRATION: int8_report.calibration,
+        COMPRESSION: compression_report.section,
+        NEON: neon_report.section,
     }
     parts = [_summary(session), *(write(session) for suite, write in sections.items() if session.models(suite))]
     return "\n\n".join([*parts, _machine(session)]) + "\n"

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.measure import Cost
+from benchmarks.neon_results import Counted, Loop
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +102,45 @@ class Quality:
 
 
 @dataclass(frozen=True, slots=True)
+class Counts:
+    """Of a model: parameters, those of dense layers alone, and multiply-accumulates of one row."""
+
+    parameters: int
+    dense: int
+    macs: int
+
+
+@dataclass(frozen=True, slots=True)
+class Paired:
+    """A compressed model and the one that it was made of, invoked in turn.
+
+    before_ms, after_ms, wall        medians by the wall clock, and the median of the ratios round by round
+    speedup, low, high               the same ratio by CPU time, which leaves out what else the machine does, and its
+                                     quartiles
+    """
+
+    rounds: int
+    before_ms: float
+    after_ms: float
+    wall: float
+    speedup: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class Shrunk:
+    """What compression made of a model. `timed` by runtime, with " dense" for the dense layers alone; `left` is the
+    share that was asked for, 0 where it is in the name of the tool."""
+
+    part: str
+    left: float
+    before: Counts
+    after: Counts | None = None
+    timed: dict[str, Paired] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Result:
     """Runs of one tool on one model. `prepared`: it refuses the original and was given a rewritten copy."""
 
@@ -116,6 +156,9 @@ class Result:
     latency: Latency | None = None
     rows: Rows | None = None
     quality: Quality | None = None
+    shrunk: Shrunk | None = None
+    counted: Counted | None = None
+    loops: list[Loop] = field(default_factory=list)
 
     @property
     def done(self) -> bool:
@@ -134,10 +177,12 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """All results of one or more files; where two measure the same thing, the later one counts."""
+    """All results of one or more files; where two measure the same thing, the later one counts. `machine` is that of
+    the last file, `machines` those of the suites."""
 
     machine: Machine
     results: dict[tuple[str, str, str], Result]
+    machines: dict[str, Machine] = field(default_factory=dict, compare=False)
 
     def of(self, suite: str, model: str) -> dict[str, Result]:
         """The results of one model by tool."""
@@ -156,17 +201,20 @@ def write_line(path: Path, record: Machine | Result) -> None:
 def parse(lines: Iterable[str]) -> Session:
     """The session in `lines`; ValueError if none of them describes a machine."""
     machine: Machine | None = None
+    machines: dict[str, Machine] = {}
     results: dict[tuple[str, str, str], Result] = {}
     for line in lines:
         record: dict[str, Any] = json.loads(line)  # Any: JSON
         if "suite" in record:
             result = _result(record)
             results[result.suite, result.model, result.tool] = result
+            if machine is not None:
+                machines[result.suite] = machine
         else:
             machine = Machine(**record)
     if machine is None:
         raise ValueError("no line says on which machine these results were measured")
-    return Session(machine, results)
+    return Session(machine, results, machines)
 
 
 def read(paths: Iterable[Path]) -> Session:
@@ -179,7 +227,17 @@ def _result(record: dict[str, Any]) -> Result:
     record["latency"] = Latency(**record["latency"]) if record.get("latency") else None
     record["rows"] = Rows(**record["rows"]) if record.get("rows") else None
     record["quality"] = quality_from(record["quality"]) if record.get("quality") else None
+    record["shrunk"] = shrunk_from(record["shrunk"]) if record.get("shrunk") else None
+    record["counted"] = Counted(**record["counted"]) if record.get("counted") else None
+    record["loops"] = [Loop(**loop) for loop in record.get("loops", [])]
     return Result(**{f.name: record[f.name] for f in fields(Result)})
+
+
+def shrunk_from(record: dict[str, Any]) -> Shrunk:
+    """What `asdict` made of one."""
+    after = Counts(**record["after"]) if record["after"] else None
+    timed = {name: Paired(**p) for name, p in record["timed"].items()}
+    return Shrunk(**record | {"before": Counts(**record["before"]), "after": after, "timed": timed})
 
 
 def quality_from(record: dict[str, Any]) -> Quality:

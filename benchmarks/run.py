@@ -16,9 +16,10 @@ from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from benchmarks import int8
-from benchmarks.catalogue import CALIBRATION, INT8, SUITES, model_path
+from benchmarks import compression, int8
+from benchmarks.catalogue import CALIBRATION, COMPRESSION, INT8, SUITES, model_path
 from benchmarks.commands import LOG, TIMEOUT_S, reason, run_command, run_module
+from benchmarks.compression_cases import ENVIRONMENT, PARTS, RECOVERIES
 from benchmarks.measure import measure
 from benchmarks.peers import DEFAULT_CACHE, ENVIRONMENTS, TOOLS, Tool, applies
 from benchmarks.report import render
@@ -36,8 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     path: Path = options.output or cache / f"results-{dt.date.today().isoformat()}.jsonl"
     path.parent.mkdir(parents=True, exist_ok=True)
     if options.peers:
-        needed = [tool.environment for suite in options.suite for tool in TOOLS.get(suite, int8.QUANTIZERS)]
-        names = dict.fromkeys(name for name in needed if name is not None)
+        names = dict.fromkeys(name for suite in options.suite for name in _environments(suite))
         run_module("benchmarks.peers", "--cache", str(cache), *names)
     start = path.stat().st_size if path.exists() else 0
     write_line(path, describe_machine(path.parent))
@@ -46,10 +46,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         for result in _measured(suite, options, cache):
             write_line(path, result)
             print(_line(result), flush=True)
-            failed += result.tool == "cincel" and not result.done
+            failed += result.tool.split(" --")[0] == "cincel" and not result.done
     print(f"\n{path}\n")
     print(render(parse(path.read_bytes()[start:].decode().splitlines())))
     return 1 if failed else 0
+
+
+def _environments(suite: str) -> list[str]:
+    if suite == COMPRESSION:
+        return [ENVIRONMENT]
+    return [tool.environment for tool in TOOLS.get(suite, int8.QUANTIZERS) if tool.environment is not None]
 
 
 def _options(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -61,10 +67,16 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--peers", action=argparse.BooleanOptionalAction, default=True, help="measure the peers too")
     parser.add_argument("--check", action=argparse.BooleanOptionalAction, default=True, help="execute the artifacts")
     parser.add_argument(
-        "--model-folder", type=Path, action="append", default=[], help="int8: further models, whatever is there"
+        "--model-folder", type=Path, action="append", default=[], help="int8, compression: folders of further models"
     )
-    parser.add_argument("--latency", action=argparse.BooleanOptionalAction, default=True, help="int8: measure it too")
-    parser.add_argument("--data", type=Path, default=int8.DATA, help="int8: the folder of rows")
+    parser.add_argument(
+        "--latency", action=argparse.BooleanOptionalAction, default=True, help="int8, compression: time too"
+    )
+    parser.add_argument("--data", type=Path, default=int8.DATA, help="int8, compression: the folder of rows")
+    parser.add_argument(
+        "--recover", nargs="+", choices=RECOVERIES, default=["none", "closed-form"], help="compression: each"
+    )
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS), help="compression: these parts")
     parser.add_argument("--cache", type=Path, default=DEFAULT_CACHE, help="models, environments, results")
     parser.add_argument("--output", type=Path, help="JSON lines to append to (default: in the cache, by date)")
     options = parser.parse_args(argv)
@@ -79,6 +91,11 @@ def _measured(suite: str, options: argparse.Namespace, cache: Path) -> Iterator[
     if suite == INT8:
         folders = int8.Folders(cache, tuple(options.model_folder), options.data)
         yield from int8.results(folders, options.models, options.peers, options.latency)
+        return
+    if suite == COMPRESSION:
+        folders = int8.Folders(cache, tuple(options.model_folder), options.data)
+        asked = compression.Asked(options.models, options.recover, options.parts, options.peers, options.latency)
+        yield from compression.results(folders, asked)
         return
     if suite == CALIBRATION:
         yield from int8.calibrations(cache, options.runs, options.peers)
@@ -194,6 +211,8 @@ def _line(result: Result) -> str:
         quality = f"{result.quality.snr_db:.1f} dB"
     if result.latency:
         quality = f"{result.latency.median_ms:.3f} ms, {result.latency.ratio:.3f} x"
+    if result.quality and result.quality.top1 is not None:
+        quality = f"{result.quality.top1:.2f} %"
     note = result.error or result.check.error or ("prepared copy" if result.prepared else "")
     cost = f"{result.cpu_s:8.2f} s {result.peak_rss / 1e6:7.0f} MB"
     return f"{result.suite:8} {result.model:24} {result.tool:12} {cost}  {nodes:>12} {quality:>8}  {note}".rstrip()

@@ -33,6 +33,7 @@ from targets import find_target
 
 if TYPE_CHECKING:
     from compiler.compression import Compression
+    from compiler.spectrum import Asked
 
 __all__ = ["Compiled", "PassManager", "compile_model", "dry_run", "find_culprit", "load"]
 VERIFY = ("off", "final", "each")
@@ -95,6 +96,7 @@ def compile_model(
     dump: Dump | None = None,
     progress: Progress | None = None,
     compression: Compression | None = None,
+    spectrum: Asked | None = None,
     **options: Any,
 ) -> Compiled:
     """Compile a model for a target.
@@ -104,10 +106,10 @@ def compile_model(
     verify       "off", "final" (the executed artifact against ONNX Runtime) or "each" (every rewrite too)
     verify_data  inputs to compare on, by name, instead of seeded ones
     strict       a pass that breaks its promise ends the compilation
-    explain      look for the layers that cost accuracy, and why: report.explanation; and which processors are predicted
-                 to run them, where the target knows: report.placement
+    explain      rank layers by the accuracy that they cost: report.explanation; say where they run: report.placement
     dump         told the graph after the import and after every pass that fired
     compression  what is to be made of the model before; the artifact is compared with what it became
+    spectrum     what to look at of the layers' singular values: report.spectrum
     options      of the target, if it is named: precision, deployment_target, opset ...
 
     Raises CompileError of a kind; a measured distance beyond the target's tolerance is in the report, not raised.
@@ -120,8 +122,9 @@ def compile_model(
     job = Job(source, chosen, PassManager(chosen.pipeline() if passes is None else passes, skip=skip), progress)
     with _undisturbed(), _destination(output, source, chosen) as (path, folder):
         imported = job.read(inputs, freeze, dump)
+        job.look(spectrum, imported.graph, skip)
         if compression is not None:
-            imported = imported._replace(graph=job.compress(compression, imported.graph, skip, seed))
+            imported = imported._replace(graph=job.compress(compression, imported.graph, skip, seed, passes is None))
         job.follow(_settled(chosen, imported.graph, job.manager, own=passes is None))
         plain = imported.graph.clone() if explain and passes is None else None
         given = verify_data if verify_data is not None or verify == "off" else job.examples(imported.graph)
@@ -151,6 +154,7 @@ def dry_run(
     dump: Dump | None = None,
     progress: Progress | None = None,
     compression: Compression | None = None,
+    spectrum: Asked | None = None,
     **options: Any,
 ) -> Report:
     """What a compilation with these arguments would do, without an artifact: nothing is written or compared. With
@@ -160,8 +164,9 @@ def dry_run(
     job = Job(source, chosen, PassManager(chosen.pipeline() if passes is None else passes, skip=skip), progress)
     with _undisturbed():
         imported = job.read(inputs, freeze, dump)
+        job.look(spectrum, imported.graph, skip)
         if compression is not None:
-            imported = imported._replace(graph=job.compress(compression, imported.graph, skip, 0))
+            imported = imported._replace(graph=job.compress(compression, imported.graph, skip, 0, passes is None))
         job.follow(_settled(chosen, imported.graph, job.manager, own=passes is None))
         plain = imported.graph.clone() if explain and passes is None else None
         job.prepare(job.rewrite(imported.graph, None, strict, dump), check=False)

@@ -12,10 +12,14 @@ if TYPE_CHECKING:
     import argparse
 
     from compiler.compression import Compression
+    from compiler.spectrum import Asked
     from compiler.tensor import Array
 
 
-COMPRESSION = ("compress", "size", "macs", "latency", "recipe", "save_recipe", "pareto", "sensitivities")
+COMPRESSION = (
+    "compress", "size", "macs", "latency", "recipe", "save_recipe", "pareto", "sensitivities", "techniques", "multiple",
+    "recover", "epochs", "augment",
+)  # fmt: skip
 INTEGERS = ("int8", "int16x8")
 ENGINES = ("ane", "coreai")  # whose fp16 looks at data too
 
@@ -135,6 +139,30 @@ def target_options(args: argparse.Namespace, names: Iterable[str]) -> dict[str, 
     return options
 
 
+def requests_of(args: argparse.Namespace, options: dict[str, Any]) -> tuple[Asked | None, Compression | None]:
+    """What is asked of the spectrum view and of compression; None for what is not. `--latency DEVICE` without an amount
+    is the device whose times the spectrum tells. UsageError for what does not go together."""
+    spectrum = None
+    if args.spectrum is not None:
+        from compiler.spectrum import Asked  # with all that it looks at, for this alone
+
+        device = None
+        if args.latency is not None and "=" not in args.latency:
+            device, args.latency = args.latency, None
+        device = device or (args.latency or "").rpartition("=")[0] or None
+        spectrum = Asked(options["calibrate"], device, args.spectrum or None)
+        spectrum.expect_sound()
+    compression = compression_of(args, options)
+    if spectrum is not None and not _takes_data(args):
+        options["calibrate"] = None
+    return spectrum, compression
+
+
+def _takes_data(args: argparse.Namespace) -> bool:
+    """Whether the target has a use of its own for data."""
+    return args.precision in INTEGERS or (args.target in ENGINES and args.precision in (None, "fp16"))
+
+
 def compression_of(args: argparse.Namespace, options: dict[str, Any]) -> Compression | None:
     """What is asked of compression; None if nothing is. The limits are taken from a target's options, and the data
     where its precision has no use for them. UsageError for what does not go together."""
@@ -144,12 +172,12 @@ def compression_of(args: argparse.Namespace, options: dict[str, Any]) -> Compres
     from compiler.compression import Compression  # with all that searches, for this alone
 
     goal = given.pop("compress")
+    given = {name: value for name, value in given.items() if value is not None}
     data = options["calibrate"]
     limits = {name: options.pop(name) for name in ("max_drop", "min_psnr")}
     asked = Compression(data=data, parameters=goal, **limits, **given)
     asked.expect_sound()
-    engine = args.target in ENGINES and args.precision in (None, "fp16")
-    if args.precision not in INTEGERS and not engine:
+    if not _takes_data(args):
         if args.save_calibration is not None or args.resume_calibration is not None:
             raise UsageError("a calibration is of --precision int8", hint="--sensitivities FILE keeps what is measured")
         options["calibrate"] = None

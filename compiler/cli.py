@@ -16,6 +16,7 @@ from compiler.arguments import (
     load_arrays,
     parse_frozen,
     parse_shapes,
+    requests_of,
     target_options,
 )
 from compiler.errors import CompileError, UsageError
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 VERIFICATION_FAILED = 3
 INTERRUPTED = 130
 WRITING = {"output", "verify", "verify_data", "emit_ir", "emit_onnx", "bisect"}  # what --dry-run does not do
-REPORTED = {"os", "compute_plan"}  # what only --explain looks at
+REPORTED = {"os", "compute_plan", "spectrum"}  # what only --explain looks at
 CHECKING = ("model", "target", "check", "strict", "json", "quiet", "debug")  # arguments that --check looks at
 
 
@@ -78,7 +79,7 @@ def run_compile(args: argparse.Namespace) -> int:
     from targets import find_target
 
     options = target_options(args, OPTIONS)
-    compression = compression_of(args, options)
+    spectrum, compression = requests_of(args, options)
     target = make_target(find_target(args.target), options)
     stages = _stages(args)
     with progress_bar(enabled=not (args.json or args.quiet)) as tell:
@@ -98,6 +99,7 @@ def run_compile(args: argparse.Namespace) -> int:
             dump=stages and stages.after,
             progress=tell,
             compression=compression,
+            spectrum=spectrum,
         )
     if stages:
         stages.finish(compiled.graph)
@@ -112,7 +114,7 @@ def run_dry(args: argparse.Namespace) -> int:
     from targets import find_target
 
     options = target_options(args, OPTIONS)
-    compression = compression_of(args, options)
+    spectrum, compression = requests_of(args, options)
     target = make_target(find_target(args.target), options)
     with progress_bar(enabled=not (args.json or args.quiet)) as tell:
         report = dry_run(
@@ -126,6 +128,7 @@ def run_dry(args: argparse.Namespace) -> int:
             explain=args.explain,
             progress=tell,
             compression=compression,
+            spectrum=spectrum,
         )
     return _finish(args, report)
 

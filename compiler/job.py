@@ -23,7 +23,8 @@ from compiler.target import Artifact, Target
 from compiler.tensor import Array
 
 if TYPE_CHECKING:
-    from compiler.compression import Compression
+    from compiler.compression import Compressed, Compression
+    from compiler.spectrum import Asked
 
 GIVEN_SCALES = "the scales came with the model, whose own results are rounded so; a range may stand for a ReLU or clip"
 STAGES = 5  # steps besides the passes: import, reference, lower, emit, run
@@ -42,6 +43,7 @@ class Job:
         self.report.precision = getattr(target, "precision", None)
         self.graph = Graph()
         self._compressed: Ledger | None = None
+        self._made: Compressed | None = None
         self._example: Mapping[str, Array] | None = None
         self._progress = progress
         self._total = STAGES + sum(len(s.passes) if isinstance(s, Fixpoint) else 1 for s in manager.steps)
@@ -64,8 +66,9 @@ class Job:
             dump(0, "import", imported.graph)
         return imported
 
-    def compress(self, asked: Compression, graph: Graph, skip: Sequence[str], seed: int) -> Graph:
-        """The compressed graph, for which what follows is compiled."""
+    def compress(self, asked: Compression, graph: Graph, skip: Sequence[str], seed: int, own: bool) -> Graph:
+        """The compressed graph, for which what follows is compiled; `own`: by the target's own passes, which store
+        rounded weights as they are."""
         from compiler.compression import Compressed  # with all that searches, for this alone
         from passes.compress import Compress
 
@@ -79,9 +82,26 @@ class Job:
             graph, self._compressed = manager.run(graph)
             self._example = None if search.data is None else search.data.judge.example
             if search.outcome is not None:
-                self.report.compression = Compressed(search, self.target)
+                self._made = self.report.compression = made = Compressed(search, self.target, graph)
+                if own and made.storages:
+                    self.target.keep(made.storages)
+                    self.follow(PassManager(self.target.pipeline(), skip=tuple(skip)))
                 asked.save(search, self.report.model)
         return graph
+
+    def look(self, asked: Asked | None, graph: Graph, skip: Sequence[str]) -> None:
+        """The singular values of layers, as compression would find them, if asked for; the graph stays as it is."""
+        if asked is None:
+            return
+        from compiler.spectrum import look  # with all that it looks at, for this alone
+
+        self.tell("spectrum")
+        with self.report.stage("spectrum"):
+            asked.expect_sound()
+            plain, _ = PassManager(PIPELINES["default"], skip=skip).run(graph.clone())
+            found = self.report.spectrum = look(plain, self.target, asked)
+            if asked.file is not None:
+                found.save(self.report.model, Path(asked.file))
 
     def examples(self, graph: Graph) -> Mapping[str, Array] | None:
         """Inputs to compare on: of the target's data, or of those that the model was compressed for; None if there are
@@ -119,13 +139,15 @@ class Job:
             if check:
                 self.graph.verify()
         self.report.after = measure(self.graph)
+        if self._made is not None:
+            self._made.see(self.graph)
 
     def emit(self, path: Path) -> Artifact:
         self.tell("emit")
         with self.report.stage("emit"):
             artifact = self.target.emit(self.graph, path)
         self.report.artifact, self.report.size = artifact.path, artifact.size
-        self.report.emitted = artifact.transposes
+        self.report.emitted, self.report.details = artifact.transposes, artifact.details
         return artifact
 
     def compare(self, artifact: Artifact, reference: Reference) -> None:

@@ -9,14 +9,15 @@ from typing import NoReturn
 from compiler.arguments import parse_seed
 from compiler.errors import UsageError
 
-TARGETS = ("ane", "coreai", "nnapi", "edgetpu", "onnx")
+TARGETS = ("ane", "coreai", "nnapi", "edgetpu", "neon", "onnx")
 SUFFIXES = {".aimodel": "coreai", ".mlpackage": "ane"}  # of outputs that only one target writes
 CHECKED = ("nnapi", "edgetpu")
 # Options that are handed to the target, which checks them.
 OPTIONS = (
     "precision", "deployment_target", "chip", "approximate", "units", "os", "compute_plan", "image", "io_layout",
     "opset", "external", "calibrate", "observer", "io_dtype", "repair", "weights", "block_size", "max_drop",
-    "min_psnr", "feature_level", "split",
+    "min_psnr", "feature_level", "split", "sparse", "isa", "cpu", "threads", "embed", "memory_limit", "run_on",
+    "symbol",
 )  # fmt: skip
 Group = argparse._ArgumentGroup
 
@@ -91,7 +92,7 @@ def _describe_target(target: Group) -> None:
         "--precision",
         metavar="P",
         help="ane: fp16 (default), fp32, int8; coreai: fp16 (default), fp32; "
-        "nnapi: fp32 (default), fp16, int8, int16x8; onnx: fp32 (default), int8",
+        "nnapi: fp32 (default), fp16, int8, int16x8; neon: fp32 (default), int8; onnx: fp32 (default), int8",
     )
     _describe_data(target)
     target.add_argument(
@@ -127,10 +128,28 @@ def _describe_target(target: Group) -> None:
         metavar="L",
         help="nnapi: inputs and outputs nhwc (default), keep or nchw; ane, coreai: keep (default) or engine",
     )
+    _describe_library(target)
     target.add_argument("--opset", type=int, metavar="N", help="onnx: opset to write (13 to 28)")
     target.add_argument(
         "--external", action="store_true", default=None, help="onnx: put the weights into a file beside the model"
     )
+
+
+def _describe_library(target: Group) -> None:
+    """What is asked for of a library in C."""
+    target.add_argument(
+        "--isa", metavar="ISA", help="neon: auto (default: the processor chooses), base, fp16, dotprod or i8mm alone"
+    )
+    target.add_argument("--cpu", metavar="CORE", help="neon: the core whose caches loops are cut for, as cortex-a55")
+    target.add_argument("--threads", type=int, metavar="N", help="neon: how many may share the work (default: 1)")
+    target.add_argument(
+        "--embed", metavar="E", help="neon: weights in a file (default), in the library by incbin, or as an array of C"
+    )
+    target.add_argument(
+        "--memory-limit", metavar="SIZE", help="neon: bytes that weights and working memory may take, as 2MB"
+    )
+    target.add_argument("--run-on", metavar="R", help="neon: what compares the library: auto (default), native or qemu")
+    target.add_argument("--symbol", metavar="NAME", help="neon: what names in C begin with (default: as the folder)")
 
 
 def _describe_apple(target: Group) -> None:
@@ -155,6 +174,9 @@ def _describe_apple(target: Group) -> None:
         "--split", metavar="SIZE", help="ane, coreai: more weights than SIZE (500MB, 1GB, 1.5GiB): several packages"
     )
     target.add_argument(
+        "--sparse", metavar="SHARE", help="ane, coreai: weights of SHARE zeros (0.25) are a mask and the rest, or off"
+    )
+    target.add_argument(
         "--image",
         action="append",
         metavar="NAME[:scale=S,bias=R/G/B,color=RGB]",
@@ -169,7 +191,26 @@ def _describe_compression(group: Group) -> None:
     )
     group.add_argument("--size", metavar="GOAL", help="the same for the bytes of the weights: 5MB, 2x, auto")
     group.add_argument("--macs", metavar="GOAL", help="the same for multiply-accumulates: 100M, 2x, auto")
-    group.add_argument("--latency", metavar="CHIP=GOAL", help="the same for time by a chip's roofline: A14=5ms, A14=2x")
+    group.add_argument(
+        "--latency",
+        metavar="DEVICE=GOAL",
+        help="the same for time on a device, or by a table of layers: A14=5ms, Cortex-A76=2x, table.json=5ms",
+    )
+    group.add_argument(
+        "--techniques",
+        metavar="T,T",
+        help="of prune-channels, low-rank, prune-weights, weight-bits (default: what suits goal and target)",
+    )
+    group.add_argument(
+        "--multiple", metavar="N", help="channels and ranks are multiples of it, or auto: the device's, for --latency"
+    )
+    group.add_argument(
+        "--recover", metavar="R", help="what is won back after: closed-form (default), train (TensorFlow), or none"
+    )
+    group.add_argument("--epochs", type=int, metavar="N", help="--recover train: how often the rows are learned from")
+    group.add_argument(
+        "--augment", metavar="A,A", help="--recover train: rows are changed at random by some of flip, shift, mixup"
+    )
     group.add_argument("--recipe", metavar="FILE", help="compress as a recipe says; goes without --calibrate too")
     group.add_argument("--save-recipe", metavar="FILE", help="write down what was chosen")
     group.add_argument("--pareto", metavar="FILE", help="plot what is traded: FILE.html, or FILE.json for the numbers")
@@ -215,6 +256,13 @@ def _describe_proof(proof: Group) -> None:
         "--explain",
         action="store_true",
         help="ane: which processors are predicted to run the layers; int8: rank them by the accuracy that they cost",
+    )
+    proof.add_argument(
+        "--spectrum",
+        nargs="?",
+        const="",
+        metavar="FILE",
+        help="--explain: singular values of layers, and what ranks cost; FILE.html plots them, FILE.json has numbers",
     )
     proof.add_argument(
         "--dry-run", action="store_true", help="say what would be done, with --explain where it runs; write nothing"

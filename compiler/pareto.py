@@ -10,7 +10,12 @@ from typing import Any
 
 from compiler.errors import UsageError
 
-AXES = {"parameters": "parameters", "macs": "multiply-accumulates", "seconds": "estimated seconds"}
+AXES = {
+    "parameters": "parameters",
+    "macs": "multiply-accumulates",
+    "bytes": "bytes of weights",
+    "seconds": "estimated seconds",
+}
 LOST = {"drop": "share of rows lost", "snr_db": "SNR in dB"}
 PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>{title}</title></head><body><h1>{title}</h1>

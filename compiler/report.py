@@ -79,7 +79,9 @@ class Report:
         self.losses: Sequence[Loss] = ()  # where accuracy went, if the verification failed
         self.explanation: Diagnosis | None = None  # of what rounding costs, if it was asked for
         self.placement: Section | None = None  # which processors run the layers, if it was asked for
+        self.spectrum: Section | None = None  # of the singular values of layers, if it was asked for
         self.compression: Section | None = None  # what was saved and lost, if the model was compressed
+        self.details: Section | None = None  # of the artifact, what its target has to tell
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
@@ -142,7 +144,9 @@ class Report:
             "losses": [loss.as_json() for loss in self.losses],
             "explanation": None if self.explanation is None else self.explanation.as_json(),
             "placement": None if self.placement is None else self.placement.as_json(),
+            "spectrum": None if self.spectrum is None else self.spectrum.as_json(),
             "compression": None if self.compression is None else self.compression.as_json(),
+            "details": None if self.details is None else self.details.as_json(),
             "notes": list(self.notes),
             "warnings": list(self.warnings),
         }

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from math import prod
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
@@ -46,15 +48,19 @@ def summary(report: Report) -> str:
             console.print(line, markup=False)
         if report.compression is not None:
             console.print(report.compression.text(), end="", markup=False)
+        if report.details is not None:
+            console.print(report.details.text(), end="", markup=False)
         for loss in report.losses:
             console.print(f"accuracy is lost by {_plain(str(loss))}", markup=False)
         for warning in report.warnings:
             console.print(f"warning: {warning}", markup=False)
         if report.explanation is not None:
             _explain(console, report.explanation)
+        if report.spectrum is not None:
+            console.print(_spectrum(report.spectrum.as_json()))
         if report.placement is not None:
             console.print(report.placement.text(), end="", markup=False)
-        done = "nothing is written" if report.artifact is None else f"wrote {_plain(str(report.artifact))}"
+        done = "no artifact is written" if report.artifact is None else f"wrote {_plain(str(report.artifact))}"
         console.print(done, markup=False)
     return captured.get()
 
@@ -83,6 +89,33 @@ def _explain(console: Console, found: Diagnosis) -> None:
         console.print(f"output {_plain(name)}: {db:.1f} dB with all layers rounded", markup=False)
     for note in found.notes:
         console.print(f"explain: {note}", markup=False)
+
+
+def _spectrum(found: Mapping[str, Any]) -> Table:
+    """Of each layer its singular values and dimensions, and below them what ranks cost."""
+    rows = f", dimensions by {found['rows']} rows" if found["rows"] else ""
+    device = f", times of {found['device']}" if found["device"] else ""
+    table = Table(title=Text(f"singular values by layer{rows}{device}"), title_justify="left")
+    table.add_column("layer")
+    for column in ("rank", "parameters", "MACs", *["us"] * bool(found["device"])):
+        table.add_column(column, justify="right")
+    for p in found["layers"]:
+        dims = {"effective rank": p["effective_rank"], "TwoNN": p["two_nn"], "participation": p["participation_ratio"]}
+        known = ", ".join(f"{name} {value:.1f}" for name, value in dims.items() if value is not None)
+        table.add_section()
+        full = min(p["shape"][0], prod(p["shape"][1:]))
+        _row(table, f"{_plain(p['layer'])[-TAIL:]} {p['shape']}", str(full), *_costs(p["before"]))
+        _row(table, f"  {p['bars']} {known}")
+        for cut in p["cuts"]:
+            label = f"  {cut['energy']:.1%}: {cut['split'] or 'no split saves work'}"
+            rank = "" if cut["matrix_rank"] is None else str(cut["matrix_rank"])
+            _row(table, label, rank, *(_costs(cut) if cut["split"] else ()))
+    return table
+
+
+def _costs(work: Mapping[str, Any]) -> list[str]:
+    seconds = [] if work["seconds"] is None else [f"{1e6 * work['seconds']:,.2f}"]
+    return [f"{work['parameters']:,}", f"{work['macs']:,}", *seconds]
 
 
 def _ledger_lines(report: Report) -> Iterator[str]:

@@ -34,7 +34,7 @@ class Chunk(NamedTuple):
     crossing: int
 
 
-def parse_size(text: str) -> int:
+def parse_size(text: str, option: str = "--split") -> int:
     """Bytes, from a number with a unit: KB, MB and GB of thousands, KiB, MiB and GiB of 1024. UsageError otherwise."""
     clean = text.strip().upper()
     unit = next((u for u in UNITS if clean.endswith(u)), "")
@@ -43,7 +43,7 @@ def parse_size(text: str) -> int:
     known = unit and number.isascii() and len(number) < 20 and (whole + part).isdecimal()
     size = int(float(number) * UNITS[unit]) if known else 0
     if not size:
-        raise UsageError(f"--split {text!r} is not a size", hint="for example --split 1GB, 500MB or 1.5GiB")
+        raise UsageError(f"{option} {text!r} is not a size", hint=f"for example {option} 1GB, 500MB or 1.5GiB")
     return size
 
 

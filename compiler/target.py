@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 from compiler.errors import LegalityError, UsageError
 from compiler.graph import Graph, Node
 from compiler.op import Op
-from compiler.pass_base import Step
+from compiler.pass_base import Pass, Step
 from compiler.probe import Loss
 from compiler.record import Record
 from compiler.report import Section
@@ -30,6 +30,7 @@ class Artifact(ABC):
     path: Path
     warnings: list[str]
     notes: Sequence[str] = ()  # what there is to know of how it will run
+    details: Section | None = None  # what its target has to tell of it in numbers
 
     @abstractmethod
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
@@ -196,6 +197,37 @@ class Target(ABC):
 
     def floats(self) -> Graph | None:
         """The layers of the prepared graph before their constants were fitted to rounding; None if they were not."""
+        return None
+
+    @property
+    def multiple(self) -> int:
+        """Of what numbers of channels the device is not slowed down by; 1: nothing is known."""
+        return 1
+
+    @property
+    def storages(self) -> Sequence[str]:
+        """How weights may be stored in fewer bits, where nothing was asked for: kinds of the pass annotate-weights with
+        their blocks, as int4/32."""
+        return ()
+
+    def keep(self, storages: Sequence[str]) -> None:
+        """Store weights that consist of the very numbers of one of these so; called before `pipeline`."""
+        raise UsageError(f"the target {self.name} stores no weights as {' or '.join(storages)}")
+
+    def before_rounding(self) -> Sequence[Pass]:
+        """Passes of this target that change numbers of weights, for models whose weights are rounded before `pipeline`
+        runs: what is rounded then is what is stored."""
+        return ()
+
+    @property
+    def sparse_joint(self) -> bool:
+        """Whether weights with many zeros may be in fewer bits too."""
+        return False
+
+    @property
+    def sparse_from(self) -> float | None:
+        """The share of zeros from which a weight may be stored as a mask and the numbers that are left, so that
+        `passes._sparse.bytes_of` says what it takes; None: all numbers always are."""
         return None
 
     @property

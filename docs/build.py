@@ -28,9 +28,21 @@ from targets.coreai.lower import TABLE as COREAI  # noqa: E402
 from targets.coreai.lower.table import GENERAL as COREAI_GENERAL  # noqa: E402
 from targets.coreml.lower import TABLE  # noqa: E402
 from targets.coreml.lower.table import GENERAL as ANE_GENERAL  # noqa: E402
+from targets.neon.lower import TABLE as NEON  # noqa: E402
+from targets.neon.needs import HELD, KNOWN  # noqa: E402
 from targets.tflite.lower import TABLE as NNAPI  # noqa: E402
 from targets.tflite.lower.table import GENERAL  # noqa: E402
 
+PLACES = """\
+No index leads outside of memory: a negative one counts from the end, as ONNX says, and one beyond the ends, which ONNX
+does not allow, is taken to the nearest element (`gather`, `gather_elements`, `gather_nd`, `scatter_elements`,
+`scatter_nd`, and what is decomposed into them); lengths of `reverse_sequence` are cut to the axis."""
+SIZES = """\
+Where the data decide how many results there are (`compress`, `nonzero`, `non_max_suppression`, `unique`), the output
+has room for the most that there may be, and the struct of outputs has a second member beside it, `size_t *NAME_dims`,
+where the library writes the length of each axis. Elements lie densely, as for a tensor of those lengths; what is behind
+them is left as it was. The runner writes the lengths to `D/0.dims`, as text, and only the elements that there are to
+`D/0.bin`."""
 GENERATED = "<!-- Written by docs/build.py; change the code it describes instead. -->"
 
 
@@ -115,6 +127,20 @@ def ane_substitutions() -> str:
     return f"{GENERATED}\n{substitutions()}"
 
 
+def neon_operations() -> str:
+    """What the NEON target runs, and what it needs."""
+    general = (KNOWN, HELD)
+    supported = sorted(
+        (op.name, "; ".join(n.text for n in needs if n not in general)) for op, (needs, _) in NEON.entries.items()
+    )
+    missing = sorted(set(OPS) - {name for name, _ in supported})
+    lines = [GENERATED, "# Operations of target `neon`", "", f"All of them need {KNOWN.text}; {HELD.text}.", ""]
+    lines += [PLACES, "", SIZES, ""]
+    lines += table(("operation", "needs"), [(f"`{name}`", needs) for name, needs in supported])
+    lines += ["", "No lowering: " + ", ".join(f"`{name}`" for name in missing) + "."] if missing else []
+    return "\n".join(lines) + "\n"
+
+
 def nnapi_operations() -> str:
     """What the TensorFlow Lite target runs, and what it needs."""
     general = [need.text for need in GENERAL]
@@ -136,6 +162,7 @@ PAGES = {
     "targets/ane-operations.md": ane_operations,
     "targets/ane-substitutions.md": ane_substitutions,
     "targets/coreai-operations.md": coreai_operations,
+    "targets/neon-operations.md": neon_operations,
     "targets/nnapi-operations.md": nnapi_operations,
 }
 

@@ -17,8 +17,9 @@ TITLES = {
     "coreml": "Core ML fp32, the saved package",
     "coreai": "Core AI fp32, in Apple's runtime",
     "tflite": "TFLite fp32, in LiteRT",
+    "neon": "NEON fp32, the generated C",
 }
-OURS = ("import", "onnx", "coreml", "coreai", "tflite")
+OURS = ("import", "onnx", "coreml", "coreai", "tflite", "neon")
 STATUSES = (PASS, REFUSED, ABSENT, JUDGED_OTHERWISE, FAIL)
 # Measured once on the same plain node cases, the files written by each tool executed as ours are.
 PEERS = (
@@ -27,6 +28,7 @@ PEERS = (
     ("coreai-onnx 1.2.1", "Core AI", "1,026", "17 with wrong numbers, 7 crashes"),
     ("onnxsim 0.8.1", "TFLite", "436", "35 with wrong numbers"),
     ("onnx2tf 2.6.9", "TFLite", "about 840", "47 with wrong numbers, hundreds of files that the runtime rejects"),
+    ("emx-onnx-cgen", "C", "1,548", "11 with wrong numbers"),
 )
 Cases = dict[str, Row]
 INTRODUCTION = """\
@@ -51,7 +53,8 @@ Every case ends as one of
 
 The stages: the model is imported and evaluated by the reference (*import + evaluation*), and it is compiled as the
 command does and executed from the saved file: by ONNX Runtime, by the evaluator of saved Core ML packages (which stands
-in for Core ML outside of macOS), by Apple's Core AI runtime and by LiteRT. Inputs of which an error says that they
+in for Core ML outside of macOS), by Apple's Core AI runtime and by LiteRT; generated C is built by the compiler of the
+machine, without a warning, and run with guard words around every buffer. Inputs of which an error says that they
 must be constants are frozen to the case's values and [listed below](#frozen-inputs): shapes, axes, counts and
 positions, and in 19 cases other parameters (the thresholds of NonMaxSuppression, the region of Resize, the conditions
 of If and Loop, the bands of MelWeightMatrix, the ratio of Dropout). All others are inputs of the compiled model.
@@ -109,7 +112,7 @@ def peers(scope: Cases) -> list[str]:
     """Other converters beside ours."""
     ours = [
         ("**Cincel**", name, f"**{counted(scope, stage)[PASS]:,}**", f"{counted(scope, stage)[FAIL]} FAIL")
-        for name, stage in (("Core ML", "coreml"), ("Core AI", "coreai"), ("TFLite", "tflite"))
+        for name, stage in (("Core ML", "coreml"), ("Core AI", "coreai"), ("TFLite", "tflite"), ("C", "neon"))
     ]
     head = ("converter", "to", "cases that pass", "")
     note = "Other converters on the same cases, each measured once by executing the file that it wrote:"

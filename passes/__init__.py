@@ -89,6 +89,7 @@ if TYPE_CHECKING:
     from passes.rescale_values import RescaleValues as RescaleValues
     from passes.round_weights import RoundWeights as RoundWeights
     from passes.scale_probabilities import ScaleProbabilities as ScaleProbabilities
+    from passes.scale_queries import ScaleQueries as ScaleQueries
     from passes.scale_scores import ScaleScores as ScaleScores
     from passes.smooth_activations import SmoothActivations as SmoothActivations
     from passes.split_qlinear import SplitQlinear as SplitQlinear
@@ -213,6 +214,7 @@ __all__ = [
     "RescaleValues",
     "RoundWeights",
     "ScaleProbabilities",
+    "ScaleQueries",
     "ScaleScores",
     "SmoothActivations",
     "SplitQlinear",
@@ -329,6 +331,7 @@ WHERE = {
     "RescaleValues": "passes.rescale_values",
     "RoundWeights": "passes.round_weights",
     "ScaleProbabilities": "passes.scale_probabilities",
+    "ScaleQueries": "passes.scale_queries",
     "ScaleScores": "passes.scale_scores",
     "SmoothActivations": "passes.smooth_activations",
     "SplitQlinear": "passes.split_qlinear",

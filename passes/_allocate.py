@@ -8,22 +8,30 @@ Efficient bit allocation for an arbitrary set of quantizers, 1988).
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import accumulate, groupby
 from typing import NamedTuple
 
-from passes._compression import Candidate, Setting
+from passes._compression import Candidate, Setting, Work
+
+Amount = Callable[[Work], float]  # of what is to be saved
 
 
 class Option(NamedTuple):
     """One setting of a technique for one layer: what it saves, and the noise power at the outputs that it makes,
-    relative to theirs."""
+    relative to theirs. `also`: a second technique and its setting, of which what is saved and lost is included."""
 
     layer: str
     technique: str
     setting: Setting
     saved: float
     noise: float
+    also: tuple[str, Setting] | None = None
+
+    @property
+    def settings(self) -> list[tuple[str, Setting]]:
+        """Of each technique."""
+        return [(self.technique, self.setting), *([] if self.also is None else [self.also])]
 
 
 class Step(NamedTuple):
@@ -40,9 +48,10 @@ class Frontier:
 
     def __init__(self, options: Iterable[Option]) -> None:
         steps: list[Step] = []
-        ordered = sorted(options, key=lambda o: (o.layer, o.saved, o.noise, o.technique))
-        for _, group in groupby(ordered, key=lambda o: o.layer):
-            mine = list(group)
+        self.menus: dict[str, list[Option]] = {}
+        ordered = sorted(options, key=lambda o: (o.layer, o.saved, o.noise, o.technique, str(o.also)))
+        for layer, group in groupby(ordered, key=lambda o: o.layer):
+            mine = self.menus[layer] = list(group)
             steps.extend(_steps(mine, lower_hull([(o.saved, o.noise) for o in mine])))
         self.steps = sorted(steps, key=lambda s: (s.slope, s.option.layer))
         self._saved = list(accumulate((s.saved for s in self.steps), initial=0.0))
@@ -61,6 +70,26 @@ class Frontier:
     def least(self, saved: float) -> int:
         """The fewest steps that save so much; all of them if none do."""
         return min(bisect_left(self._saved, saved), len(self))
+
+    def relaxed(self, count: int, spare: float) -> list[Option]:
+        """What is chosen after the first `count` steps, with as much of the noise taken back as `spare` savings pay
+        for: layer by layer, the change that takes back most."""
+        chosen = self.choices(count)
+        while True:
+            changes = [
+                (now.noise - less.noise, now.saved - less.saved, layer, less)
+                for layer, now in chosen.items()
+                for less in (now._replace(saved=0.0, noise=0.0, setting={}), *self.menus[layer])
+                if less.noise < now.noise and now.saved - less.saved <= spare
+            ]
+            if not changes:
+                return list(chosen.values())
+            _, given, layer, less = max(changes, key=lambda c: c[:3])
+            spare -= given
+            if less.saved:
+                chosen[layer] = less
+            else:
+                del chosen[layer]
 
 
 def lower_hull(points: Sequence[tuple[float, float]]) -> list[int]:
@@ -86,11 +115,11 @@ def slope(a: tuple[float, float], b: tuple[float, float]) -> float:
     return (b[1] - a[1]) / (b[0] - a[0])
 
 
-def thinned(candidates: Iterable[Candidate], axis: int, most: int) -> list[Candidate]:
+def thinned(candidates: Iterable[Candidate], amount: Amount, most: int) -> list[Candidate]:
     """At most so many candidates of one layer and technique, evenly along the lower hull of their predicted errors over
-    what they save along an axis of `Work`."""
-    ordered = sorted(candidates, key=lambda c: (c.saved[axis], c.error))
-    hull = lower_hull([(float(c.saved[axis]), c.error) for c in ordered])
+    what they save."""
+    ordered = sorted(candidates, key=lambda c: (amount(c.saved), c.error))
+    hull = lower_hull([(amount(c.saved), c.error) for c in ordered])
     if len(hull) > most:
         hull = [hull[round(i * (len(hull) - 1) / (most - 1))] for i in range(most)]
     return [ordered[i] for i in hull]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
+import numpy as np
+
 from compiler.errors import UsageError
 from compiler.graph import Graph
 from passes._compression import Rows, Setting, Technique, Work, layer_names, work_of
@@ -40,13 +42,23 @@ def _saves(graph: Graph, technique: Technique, layer: str, setting: Setting) -> 
     except UsageError:
         return False
     before, after = count(graph), count(twin)
-    pairs = ((before.parameters, after.parameters), (before.macs, after.macs))
+    pairs = (
+        (before.parameters, after.parameters),
+        (before.macs, after.macs),
+        (_not_zero(graph), _not_zero(twin)),
+    )
     return all(a <= b for b, a in pairs) and any(a < b for b, a in pairs)
 
 
 def count(graph: Graph) -> Work:
     """Parameters and multiply-accumulates of all layers."""
     return work_of(graph.nodes)
+
+
+def _not_zero(graph: Graph) -> int:
+    """How many numbers of constants are not zeros."""
+    found = {id(v.data): v.data for v in graph.constants if v.data is not None}
+    return sum(int(np.count_nonzero(data)) for data in found.values() if data.dtype.kind != "V")
 
 
 def _shapes(graph: Graph, layer: str) -> tuple[object, ...]:

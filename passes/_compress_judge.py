@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from math import log10
+from math import log10, sqrt
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -50,6 +50,13 @@ class Loss(NamedTuple):
         return {"drop": drop, "psnr_db": round(self.psnr, 2), "snr_db": round(self.snr, 2)}
 
 
+def loosened(limits: Limits) -> Limits:
+    """What a model may lose before it is trained: recoveries are expected to win back two thirds of the rows, and two
+    hundredths of all more, or 10 dB."""
+    drop, psnr = limits
+    return Limits(None if drop is None else 3 * drop + 0.02, None if psnr is None else psnr - 10)
+
+
 class Judge:
     """Compares graphs with the first one that it is shown.
 
@@ -76,6 +83,32 @@ class Judge:
     def start(self, graph: Graph) -> None:
         """Let this be the original."""
         self._scores, self._outputs = self._few.run(with_logits(graph)), self._trial.run(graph)
+
+    def prefers(self, new: Loss, old: Loss) -> bool:
+        """Whether a loss is no worse than another: within the limits if that is, and with less noise if no more rows
+        are lost than chance explains, else with fewer rows lost."""
+        if self.limits.admit(old.standing) and not self.limits.admit(new.standing):
+            return False
+        if new.drop is None or old.drop is None:
+            return new.snr >= old.snr
+        return new.drop <= old.drop + self._chance(old.drop) if new.snr >= old.snr else new.drop < old.drop
+
+    def best(self, losses: Sequence[Loss]) -> int:
+        """Which loss has the least noise, of those that keep the limits, if any do, and lose no more rows than the
+        fewest and what chance explains."""
+        kept = [i for i, loss in enumerate(losses) if self.limits.admit(loss.standing)] or list(range(len(losses)))
+        fewest = max(min(losses[i].drop or 0.0 for i in kept), 0.0)
+        most = fewest + self._chance(fewest)
+        return max((i for i in kept if (losses[i].drop or 0.0) <= most), key=lambda i: losses[i].snr)
+
+    def _chance(self, drop: float) -> float:
+        """The deviation of a share of lost rows; that of one row at least."""
+        return sqrt(max(drop, 1 / self._count) / self._count)
+
+    @property
+    def _count(self) -> int:
+        """How many rows, not runs, an end-to-end measurement takes."""
+        return max(sum(len(next(iter(row.values()))) for row in self._outputs if row), 1)
 
     def noise(self, graph: Graph) -> float:
         """Noise power of what the outputs decide by, relative to its own; the mean over the outputs."""

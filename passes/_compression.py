@@ -14,6 +14,7 @@ from typing import NamedTuple, Protocol
 from compiler.graph import Graph, Node, Value
 from compiler.record import Scalar
 from compiler.tensor import Array
+from passes._compress import bits_of
 
 Setting = Mapping[str, Scalar]  # the options of a technique for one layer
 Cost = Callable[[Node], float]  # of one layer, in whatever is to be saved: seconds, joules, multiply-accumulates
@@ -33,19 +34,35 @@ class Rows(Protocol):
 
 
 class Work(NamedTuple):
-    """Parameters, multiply-accumulates, and the cost of layers."""
+    """Parameters, multiply-accumulates, and the cost of layers.
+
+    packed  how many of the parameters are not stored as the target stores floats
+    bits    what those take instead, with scales, tables and masks
+    """
 
     parameters: int
     macs: int
     cost: float
+    packed: int = 0
+    bits: int = 0
+
+    def nbytes(self, each: float) -> float:
+        """What is stored, with so many bytes for a float."""
+        return (self.parameters - self.packed) * each + self.bits / 8
 
     def __add__(self, other: object) -> Work:
         if not isinstance(other, Work):
             return NotImplemented
-        return Work(self.parameters + other.parameters, self.macs + other.macs, self.cost + other.cost)
+        return Work(
+            self.parameters + other.parameters,
+            self.macs + other.macs,
+            self.cost + other.cost,
+            self.packed + other.packed,
+            self.bits + other.bits,
+        )
 
     def __sub__(self, other: Work) -> Work:
-        return Work(self.parameters - other.parameters, self.macs - other.macs, self.cost - other.cost)
+        return self + Work(-other.parameters, -other.macs, -other.cost, -other.packed, -other.bits)
 
 
 class Candidate(NamedTuple):
@@ -57,6 +74,8 @@ class Candidate(NamedTuple):
     before     the work of all layers that change
     after      the work of what takes their place
     error      predicted squared error of what they compute, relative to its variance: 0 exact, 1 all is lost
+    sizes      numbers in each of the weights that take the place of one; none if it stays one
+    coupled    of several layers that change, how many numbers each has less, by their names
     """
 
     layer: str
@@ -65,6 +84,8 @@ class Candidate(NamedTuple):
     before: Work
     after: Work
     error: float
+    sizes: tuple[int, ...] = ()
+    coupled: tuple[tuple[str, int], ...] = ()
 
     @property
     def saved(self) -> Work:
@@ -87,6 +108,16 @@ class Technique(Protocol):
         setting that does not fit the graph, before anything has changed."""
 
 
+class Recovery(Protocol):
+    """A way to win back, without labels, some of what compression lost."""
+
+    name: str
+
+    def run(self, before: Graph, after: Graph, rows: Rows) -> int:
+        """Change constants of `after`, and none of its layers, so that it gives more of what `before`, the model as it
+        was, gives on the rows; returns how many changed. Both have the same inputs and outputs."""
+
+
 def macs_of(node: Node) -> float:
     """The cost of a layer where nothing better is known."""
     return float(node.macs)
@@ -95,8 +126,15 @@ def macs_of(node: Node) -> float:
 def work_of(nodes: Iterable[Node], cost: Cost = macs_of) -> Work:
     """The sum over layers; a constant that several of them read counts once."""
     nodes = list(nodes)
-    constants = {id(v.data): v.type.size for n in nodes for v in n.inputs if v is not None and v.data is not None}
-    return Work(sum(constants.values()), sum(n.macs for n in nodes), sum(map(cost, nodes)))
+    constants = {id(v.data): v for n in nodes for v in n.inputs if v is not None and v.data is not None}.values()
+    packed = [v for v in constants if v.type.palette is not None or v.type.quant is not None]
+    return Work(
+        sum(v.type.size for v in constants),
+        sum(n.macs for n in nodes),
+        sum(map(cost, nodes)),
+        sum(v.type.size for v in packed),
+        sum(map(bits_of, packed)),
+    )
 
 
 def layer_names(graph: Graph) -> dict[str, Node]:

@@ -66,6 +66,17 @@ def samples(node: Node, x: Array, most: int, rng: np.random.Generator) -> Array:
     return grouped.transpose(1, 0, 3, 2).reshape(op.groups, -1, grouped.shape[2])
 
 
+def results(node: Node, y: Array, most: int, rng: np.random.Generator) -> Array:
+    """The rows [rows, results] of what a layer computes, or of anything of that shape but for the channels, that belong
+    to those that `samples` takes."""
+    if not isinstance(node.op, Conv):
+        flat = y.reshape(-1, y.shape[-1])
+        return flat[_some(len(flat), most, rng)]
+    places: Array = y.reshape(*y.shape[:2], -1)
+    taken = places.take(_some(places.shape[2], max(1, most // len(y)), rng), 2)
+    return taken.transpose(0, 2, 1).reshape(-1, y.shape[1])
+
+
 def enough(node: Node) -> int:
     """How many rows of X show what a layer reads; fewer where each is long."""
     w = _operands(node)[1].type

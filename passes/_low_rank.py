@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from math import prod
 from typing import NamedTuple
 
 from compiler.errors import UsageError
@@ -37,12 +38,14 @@ class Option(NamedTuple):
 
 
 class Menu(NamedTuple):
-    """A layer, its work, and all ways to split it that are cheaper; of those that others beat in all respects, none."""
+    """A layer, its work, and all ways to split it that are cheaper; of those that others beat in all respects, none.
+    `declined`: why there are none, if so."""
 
     layer: Layer
     before: Work
     options: list[Option]
     seen: Seen | None
+    declined: str = "no rank makes it cheaper"
 
     @property
     def node(self) -> Node:
@@ -67,6 +70,8 @@ class Splits:
     least     parameters of the smallest layer that is split
     cost      of a layer; a split must cost less. Without, it must not have more multiply-accumulates, but for
               tables, and have fewer parameters.
+
+    declined  layers of which `candidates` found no split that is worth having, and why
     """
 
     name = "low-rank"
@@ -89,6 +94,7 @@ class Splits:
         self.multiple = multiple
         self.least = least
         self.cost = cost
+        self.declined: dict[str, str] = {}
 
     def menus(self, graph: Graph, rows: Rows | None, rank: int = 0) -> Iterator[Menu | Refused]:
         """What there is for each linear layer, in the order of the graph; `rank`: of this one rank alone."""
@@ -107,8 +113,11 @@ class Splits:
         """See `Technique`."""
         for menu in self.menus(graph, rows):
             if isinstance(menu, Menu):
+                if not menu.options:
+                    self.declined[menu.layer.name] = menu.declined
                 for o in menu.options:
-                    yield Candidate(menu.layer.name, self.name, o.setting, menu.before, o.after, o.error)
+                    sizes = tuple(map(prod, o.form.shapes(menu.layer.tensor.shape, o.ranks)))
+                    yield Candidate(menu.layer.name, self.name, o.setting, menu.before, o.after, o.error, sizes)
 
     def apply(self, graph: Graph, chosen: Mapping[str, Setting], rows: Rows | None) -> list[Node]:
         """See `Technique`."""
@@ -141,7 +150,17 @@ class Splits:
             if form.name in self.forms
             for ranks, error in form.errors(layer, seen, grid)
         ]
-        return Menu(layer, before, _undominated([o for o in options if self.saves(layer, before, o.after)]), seen)
+        kept = _undominated([o for o in options if self.saves(layer, before, o.after)])
+        if kept or not options or self.cost is None:
+            return Menu(layer, before, kept, seen)
+        least = min(options, key=lambda o: o.after.cost)
+        return Menu(
+            layer,
+            before,
+            kept,
+            seen,
+            f"its cheapest split, {least}, costs {least.after.cost / before.cost:.2f} times as much",
+        )
 
     def saves(self, layer: Layer, before: Work, after: Work) -> bool:
         """Whether a split is worth having at all."""

@@ -74,7 +74,7 @@ class Policy(NamedTuple):
 
     def _one(self, menu: Menu) -> Choice:
         if not menu.options:
-            return "no rank makes it cheaper"
+            return menu.declined
         if self.ratio:
             fitting = [o for o in menu.options if o.after.parameters <= self.ratio * menu.before.parameters]
             found = min(fitting, key=lambda o: (o.error, o.after), default=None)
@@ -121,7 +121,8 @@ def _within(menus: Sequence[Menu], whole: Work, budget: float, axis: int, what: 
     """The least sum of errors for which the work along an axis is within the budget, but for the last step: of each
     layer the options on the lower convex hull, the step that loses least for what it saves first (Lagrange's method;
     Y. Shoham, A. Gersho, Efficient bit allocation for an arbitrary set of quantizers, 1988)."""
-    chosen: dict[str, Choice] = {m.layer.name: "the budget leaves it as it is" for m in menus}
+    kept = "the budget leaves it as it is"
+    chosen: dict[str, Choice] = {m.layer.name: kept if m.options else m.declined for m in menus}
     left = float(whole[axis]) - budget
     for step in sorted((s for menu in menus for s in _hull(menu, axis)), key=lambda s: (s.slope, s.name)):
         if left <= 0:

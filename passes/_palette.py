@@ -15,6 +15,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from compiler.tensor import Array, Palette
+from passes._zeros import has_many_zeros
 
 EXACT_UP_TO = 1 << 16  # numbers; of more, those that fp16 does not tell apart once the largest is 1 count as one
 ITERATIONS = 200
@@ -37,15 +38,19 @@ class Sample:
         ends = np.concatenate([[0], inner, [self.numbers.size]])
         return np.diff(self.sum_counts[ends]), np.diff(self.sums[ends])
 
-    def lloyd(self, table: Array) -> tuple[float, Array]:
-        """The squared error and the table when iterating moves it no further."""
+    def lloyd(self, table: Array, keeps_zero: bool = False) -> tuple[float, Array]:
+        """The squared error and the table when iterating moves it no further; `keeps_zero`: with 0 as one more entry,
+        which stays where it is."""
+        at = int(np.searchsorted(table, 0.0))
+        table = np.insert(table, at, 0.0) if keeps_zero else table
+        moves = np.arange(table.size) != (at if keeps_zero else table.size)
         error = np.inf
         for _ in range(ITERATIONS):
             counts, sums = self.cut(table)
             before, error = error, self.squares + float((table * (table * counts - 2 * sums)).sum())
             if error >= (1 - SETTLED) * before:
                 break
-            table = np.where(counts > 0, sums / np.maximum(counts, 1), table)
+            table = np.where(moves & (counts > 0), sums / np.maximum(counts, 1), table)
         return error, table
 
     def starts(self, entries: int) -> Iterator[Array]:
@@ -62,24 +67,29 @@ def _spread(shares: Array, ends: Array, entries: int) -> Array:
     return np.asarray(np.interp((np.arange(entries) + 0.5) / entries * sums[-1], sums, ends))
 
 
-def table_of(array: Array, bits: int) -> tuple[float, ...]:
+def table_of(array: Array, bits: int, keeps_zero: bool = False) -> tuple[float, ...]:
     """2^bits numbers, ascending, for the finite numbers of an array; as many different numbers or fewer are the table
-    itself, the last one repeated."""
+    itself, the last one repeated. `keeps_zero`: 0 is one of them."""
     sample = Sample(array)
     entries = 1 << bits
     if sample.numbers.size <= entries:
         table = np.pad(sample.numbers, (0, entries - sample.numbers.size), "edge")
     else:
-        table = min(map(sample.lloyd, sample.starts(entries)), key=lambda found: found[0])[1]
+        samples = (sample, Sample(array[array != 0])) if keeps_zero else (sample,)
+        starts = (start for one in samples for start in one.starts(entries - keeps_zero))
+        found = (sample.lloyd(start, keeps_zero) for start in starts)
+        table = min(found, key=lambda one: one[0])[1]
     return tuple(table.astype(np.float32).tolist())
 
 
 def palette_of(array: Array, bits: int, axis: int, group: int) -> Palette:
-    """A palette with a table for every `group` neighbours along `axis`, 0: with a single table."""
+    """A palette with a table for every `group` neighbours along `axis`, 0: with a single table. Of more than one bit
+    all tables hold 0 if many numbers are zeros, so that these stay."""
+    keeps_zero = bits > 1 and has_many_zeros(array)
     if not group:
-        return Palette((table_of(array, bits),))
+        return Palette((table_of(array, bits, keeps_zero),))
     parts = np.split(array, array.shape[axis] // group, axis)
-    return Palette(tuple(table_of(part, bits) for part in parts), axis)
+    return Palette(tuple(table_of(part, bits, keeps_zero) for part in parts), axis)
 
 
 def _distinct(flat: Array) -> tuple[Array, Array]:

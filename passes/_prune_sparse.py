@@ -164,7 +164,7 @@ class PrunedWeights:
             made = pruned(w, pattern, gram.blocks, gram.count)
             error, whole = (_energy(a, gram) for a in (made - w, w))
         before = work_of([node], self.cost)
-        fewer = Work(int((made == 0).sum() - (w == 0).sum()), 0, 0.0)
+        fewer = Work(int((made == 0).sum() - (w == 0).sum()), 0, 0.0, bits=-w.size)  # of a mask
         return Candidate(name, self.name, setting, before, before - fewer, min(error / max(whole, 1e-30), 1.0))
 
     def apply(self, graph: Graph, chosen: Mapping[str, Setting], rows: Rows | None) -> Sequence[Node]:

@@ -51,7 +51,9 @@ class PrunedChannels:
                 before, after = (work_of(side, self.cost) for side in (removal.made, removal.made.values()))
                 graph.erase_unread(removal.made.values())
                 error = sum(sum(g.errors[:n]) for g, n in zip(mine, counts, strict=True))
-                yield Candidate(names[node], self.name, {"amount": amount}, before, after, min(error, 1.0))
+                less = tuple((names[a], _numbers(a) - _numbers(b)) for a, b in removal.made.items() if a in names)
+                setting = {"amount": amount}
+                yield Candidate(names[node], self.name, setting, before, after, min(error, 1.0), coupled=less)
 
     def apply(self, graph: Graph, chosen: Mapping[str, Setting], rows: Rows | None) -> Sequence[Node]:
         """Remove the channels of some layers."""
@@ -87,6 +89,10 @@ def remove(graph: Graph, plan: Plan, gone: Array, rows: Rows | None, observer: O
         twins = {n: (originals[s], kept[s] if s in kept else _all(s)) for n, s in sources.items() if is_matrix(n)}
         refit(copy, graph, pairs_of(graph, removal.made.values(), twins), rows)
     return tuple(removal.made.values())
+
+
+def _numbers(node: Node) -> int:
+    return sum(v.type.size for v in node.inputs if v is not None and v.data is not None)
 
 
 def _all(node: Node) -> Array:

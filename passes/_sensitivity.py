@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from math import exp, log
 from pathlib import Path
 from typing import NamedTuple
 
 from compiler.errors import UsageError
-from passes._allocate import Option
+from passes._allocate import Amount, Option
 from passes._compression import Candidate
 
 LEAST = 1e-12  # of errors and noise, below which nothing is worth telling apart
@@ -77,15 +77,24 @@ class Point(NamedTuple):
     noise: float
 
 
-def options_of(menu: Sequence[Candidate], axis: int, measure: Measure, store: Store) -> list[Option]:
+class Rated(NamedTuple):
+    """A candidate, and the noise at the outputs that it makes."""
+
+    candidate: Candidate
+    noise: float
+
+
+def rated(menu: Sequence[Candidate], measure: Measure, store: Store) -> list[Rated]:
     """The candidates of one layer and technique, from small to large savings, with the noise of each: of the middle one
     and the last as measured, of others in proportion to their predicted errors."""
     samples = [menu[i] for i in sorted({(len(menu) - 1) // 2, len(menu) - 1})]
     points = [Point(max(c.error, LEAST), store.noise(c, measure)) for c in samples]
-    return [
-        Option(c.layer, c.technique, c.setting, float(c.saved[axis]), noise_at(points, max(c.error, LEAST)))
-        for c in menu
-    ]
+    return [Rated(c, noise_at(points, max(c.error, LEAST))) for c in menu]
+
+
+def options_of(menu: Iterable[Rated], amount: Amount) -> list[Option]:
+    """What they save and lose."""
+    return [Option(c.layer, c.technique, c.setting, amount(c.saved), noise) for c, noise in menu]
 
 
 def noise_at(points: Sequence[Point], error: float) -> float:

@@ -12,21 +12,25 @@ from compiler.graph import Graph
 from compiler.pass_base import ErrorClass, Pass
 from compiler.rewrite import Firing, Meter, Observer
 from passes._compress import BLOCK, annotate, bits_of, expect_kind
+from passes._storage import keep, storages_of
 
 
 class AnnotateWeights(Pass):
     """Weights as int8, int4 or palette1, 2, 3, 4, 6 or 8 (`kind`; without one the pass does nothing), with a scale for
     each `block` elements that are summed over, or a table for each `block` results (0: a scale for each result, one
-    table; by default 32 for int4 and 0 for the others); `halves`: of numbers that fp16 holds."""
+    table; by default 32 for int4 and 0 for the others); `halves`: of numbers that fp16 holds. `kept`, instead of a
+    kind: storages, as int8+palette4/16, of which the first that holds the very numbers of a weight is taken."""
 
     error_class = ErrorClass.EXACT
     kind: str = ""
     block: int | None = None
     halves: bool = False
+    kept: str = ""
 
     def validate(self) -> None:
         if self.kind:
             expect_kind(self.kind, self.block)
+        storages_of(self.kept)
 
     @property
     def size(self) -> int:
@@ -34,19 +38,21 @@ class AnnotateWeights(Pass):
         return (BLOCK if self.kind == "int4" else 0) if self.block is None else self.block
 
     def run(self, graph: Graph, observer: Observer) -> int:
-        if not self.kind or not observer.allow():
+        storages = storages_of(self.kept)
+        if not (self.kind or storages) or not observer.allow():
             return 0
         found: Counter[str] = Counter()
         for v in graph.constants:
             if not v.type.dtype.is_float or not v.users or v.type.rank < 2:
                 continue
-            reason = annotate(v, self.kind, self.size, self.halves)
+            kept = None if self.kind else keep(v, storages, self.halves)
+            reason = annotate(v, self.kind, self.size, self.halves) if self.kind else kept
             if reason is None:
                 found.update(weights=1, bytes_before=v.type.nbytes, bytes_after=bits_of(v) // 8)
             else:
-                observer.skipped(f"{self.kind} weight {v.name}", next(iter(v.users)), reason)
+                observer.skipped(f"{self.kind or self.kept} weight {v.name}", next(iter(v.users)), reason)
                 found.update(skipped=1)
         if isinstance(observer, Meter):
             observer.measured("weights", found)
-        observer.fired(Firing(f"{found['weights']} weights in {self.kind}", (), (), (), (), ()))
+        observer.fired(Firing(f"{found['weights']} weights in {self.kind or self.kept}", (), (), (), (), ()))
         return 1

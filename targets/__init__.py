@@ -13,6 +13,7 @@ MODULES = {
     "coreai": "targets.coreai",
     "nnapi": "targets.tflite",
     "edgetpu": "targets.edgetpu",
+    "neon": "targets.neon",
 }
 
 

@@ -99,7 +99,7 @@ def test_states_are_those_that_the_model_gave_before(tmp_path: Path) -> None:
     ],
 )
 def test_steps_of_preparation(step: list[object], rows: np.ndarray, expected: list[object]) -> None:
-    assert int8_rows._prepared(rows, [step]).tolist() == expected
+    assert int8_rows.prepared(rows, [step]).tolist() == expected
 
 
 # Scores

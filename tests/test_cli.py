@@ -23,8 +23,8 @@ from tests.onnx_models import run
 
 TINY = ROOT / "examples" / "fault_mlp_ai4i.onnx"
 KEYS = {"artifact", "target", "model", "size_bytes", "stages", "before", "after", "passes", "ledger"}
-KEYS |= {"transposes", "regions", "verification", "losses", "explanation", "placement", "compression"}
-KEYS |= {"notes", "warnings"}
+KEYS |= {"transposes", "regions", "verification", "losses", "explanation", "placement", "compression", "spectrum"}
+KEYS |= {"details", "notes", "warnings"}
 
 
 @pytest.fixture

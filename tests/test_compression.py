@@ -10,11 +10,12 @@ import pytest
 
 from compiler.api import compile_model, load
 from compiler.compression import Compression
-from compiler.compression_goals import bytes_each, chip_seconds, goal_of
+from compiler.compression_goals import bytes_each, goal_of
+from compiler.compression_latency import Seconds, chip_seconds
 from compiler.errors import UsageError
 from compiler.report import measure
 from compiler.target import make_target
-from passes._compress_search import Goal
+from passes._compress_walk import Goal
 from targets import find_target
 from tests.command import Command
 
@@ -40,15 +41,15 @@ def run(capsys: pytest.CaptureFixture[str]) -> Command:
         ("compress", "30%", Goal("parameters", 0.3, is_share=True)),
         ("compress", "1.5M", Goal("parameters", 1.5e6)),
         ("compress", "auto", Goal("parameters")),
-        ("size", "5MB", Goal("parameters", 2.5e6)),
-        ("size", "1 KiB", Goal("parameters", 512.0)),
+        ("size", "5MB", Goal("bytes", 5e6)),
+        ("size", "1 KiB", Goal("bytes", 1024.0)),
         ("macs", "100m", Goal("macs", 1e8)),
         ("latency", "A14=5ms", Goal("cost", 0.004)),
         ("latency", "M1 Max=2x", Goal("cost", 0.5, is_share=True)),
     ],
 )
 def test_goals(option: str, text: str, goal: Goal) -> None:
-    assert goal_of({option: text}, 2.0, 0.001) == goal
+    assert goal_of({option: text}, 0.001) == goal
 
 
 @pytest.mark.parametrize(
@@ -66,7 +67,7 @@ def test_goals(option: str, text: str, goal: Goal) -> None:
 )
 def test_no_goals(option: str, text: str) -> None:
     with pytest.raises(UsageError, match=f"--{option}"):
-        goal_of({option: text}, 2.0, 0.001)
+        goal_of({option: text}, 0.001)
 
 
 def test_bytes_of_a_weight() -> None:
@@ -80,7 +81,7 @@ def test_bytes_of_a_weight() -> None:
 
 def test_seconds_of_a_layer() -> None:
     seconds = chip_seconds("A14=5ms", find_target("onnx")())
-    assert seconds is not None
+    assert isinstance(seconds, Seconds)
     graph = load(MLP, inputs={"input": (10, 8)})
     heavy = max(graph.nodes, key=lambda n: n.macs)
     moved = 2 * sum(t.size for t in (*heavy.input_types, heavy.outputs[0].type) if t is not None)

@@ -88,6 +88,7 @@ LAYERS = {
     "quantizing": Layer(("targets.budget", "targets.calibrated", "targets.quantizing"), (*CORE, "target", "passes")),
     "apple": Layer(("targets.apple",), (*CORE, "target", "passes", "quantizing")),
     "targets": Layer(("targets",), (*CORE, "target", "passes", "codegen", "quantizing", "apple")),
+    "training": Layer(("compiler.train",), (*CORE, "passes")),
     "roof": Layer(
         (
             "compiler",
@@ -97,18 +98,27 @@ LAYERS = {
             "compiler.cli",
             "compiler.compression",
             "compiler.compression_goals",
+            "compiler.compression_latency",
+            "compiler.compression_setup",
+            "compiler.compression_size",
             "compiler.emit_stages",
             "compiler.job",
+            "compiler.layer_table",
             "compiler.options",
             "compiler.pareto",
             "compiler.show",
+            "compiler.spectrum",
         ),
-        (*CORE, "target", "passes", "targets", "quantizing", "apple"),
+        (*CORE, "target", "passes", "targets", "quantizing", "apple", "training"),
     ),
 }
 
 # Targets that write the files of another one, or ask it for what is known of those.
-BUILDS_ON = {"targets.edgetpu": "targets.tflite", "targets.coreai": "targets.coreml"}
+BUILDS_ON = {
+    "targets.edgetpu": "targets.tflite",
+    "targets.coreai": "targets.coreml",
+    "targets.neon": "targets.tflite",
+}
 
 # Heavy packages, and the only modules that may import them.
 DOORS = {
@@ -118,13 +128,13 @@ DOORS = {
     "networkx": ("compiler.views",),
     "rich": ("compiler.show",),
     "jinja2": ("codegen",),
-    "plotly": ("compiler.pareto",),
+    "plotly": ("compiler.pareto", "compiler.spectrum"),
     "yaml": ("compiler.target",),
     "coremltools": ("targets.coreml",),
     "coreai": ("targets.coreai",),
     "flatbuffers": ("targets.tflite",),
     "ai_edge_litert": ("targets.tflite",),
-    "tensorflow": ("targets.tflite",),
+    "tensorflow": ("compiler.train", "targets.tflite"),
 }
 
 # Modules that load others of their own package when they are asked for by name.

@@ -94,3 +94,39 @@ def test_groups_have_tables_of_their_own(seed: int, axis: int) -> None:
         own = Palette((palette.tables[i],))
         assert np.array_equal(np.split(stored, 2, axis)[i], looked_up(places(part, own), own))
     assert palette_of(data, 2, axis, 0) == Palette((table_of(data, 2),))
+
+
+@given(
+    seed=SEEDS,
+    size=st.integers(40, 3000),
+    bits=st.integers(2, 8),
+    kind=st.sampled_from(SHAPES),
+    share=st.floats(0.3, 0.95),
+)
+def test_many_zeros_stay_zeros(seed: int, size: int, bits: int, kind: str, share: float) -> None:
+    """With an entry of their own; the others are no worse than equal steps."""
+    data = numbers(seed, size, kind)
+    data[np.random.default_rng(seed).permutation(size)[: round(share * size)]] = 0
+    palette = palette_of(data.reshape(1, -1), bits, 0, 0)
+    (table,) = palette.tables
+    assert 0.0 in table and len(table) == 1 << bits and list(table) == sorted(table)
+    assert not looked_up(places(data, palette), palette)[data == 0].any()
+    rest = data[data != 0]
+    steps = np.linspace(float(rest.min()), float(rest.max()), len(table) - 1, dtype=np.float32)
+    assert squared(data, table) <= squared(data, tuple(sorted([*steps.tolist(), 0.0]))) * (1 + 1e-5) + 1e-30
+
+
+def test_few_zeros_are_numbers_like_others_and_one_bit_has_no_room_for_them() -> None:
+    data = numbers(0, 4000)
+    data[:400] = 0
+    assert 0.0 not in palette_of(data, 4, 0, 0).tables[0]
+    data[:2000] = 0
+    assert 0.0 in palette_of(data, 2, 0, 0).tables[0] and 0.0 not in palette_of(data, 1, 0, 0).tables[0]
+
+
+def test_every_table_of_a_weight_with_many_zeros_keeps_them() -> None:
+    data = numbers(3, 8 * 512).reshape(8, 512)
+    data[:4, ::2], data[4:, ::9] = 0, 0
+    palette = palette_of(data, 3, 0, 2)
+    assert len(palette.tables) == 4 and all(0.0 in table for table in palette.tables)
+    assert not looked_up(places(data, palette), palette)[data == 0].any()

@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from compiler.errors import UsageError
 from compiler.graph import Graph, Value
 from compiler.halves import told
-from compiler.pass_base import Step
+from compiler.pass_base import Pass, Step
 from compiler.target import expect_choice
 from passes._compress import expect_kind
 from passes.annotate_weights import AnnotateWeights
 from passes.drop_empty import is_empty
+from passes.scale_queries import ScaleQueries
 from targets.apple import authoring, engine, legal
 from targets.apple.borders import Border, borders
 from targets.apple.chunks import checked_split
 from targets.apple.halves import Rows, found
 from targets.apple.placement.systems import System
+from targets.apple.sparse import Sparse, checked_share
 from targets.apple.weights import share
 from targets.quantizing import QuantizingTarget
 
 TOLERANCE_DB = {"fp16": 45.0, "fp32": 60.0, "int8": 20.0}
 WEIGHTS_DB = {"int8": 24.0, "int4": 6.0, "palette8": 24.0, "palette6": 16.0, "palette4": 6.0, "palette3": 3.0}
 LAYOUTS = ("keep", "engine")
+STORAGES = (  # tables and scales of channels: what the engine does not take, scales of blocks, is not among them
+    "int8", "int4", "palette8", "palette6", "palette4", "palette3", "palette2", "palette1", "palette4/32",
+    "palette3/32", "palette2/32",
+)  # fmt: skip
 
 
 class AppleTarget(QuantizingTarget):
@@ -32,7 +38,10 @@ class AppleTarget(QuantizingTarget):
     system: System
     weights: AnnotateWeights | None = None
 
-    def __init__(self, chip: str, approximate: str, io_layout: str, split: str | None) -> None:
+    def __init__(
+        self, chip: str, approximate: str, io_layout: str, split: str | None, sparse: str | float | None
+    ) -> None:
+        self.sparse_share = checked_share(sparse)
         self.chip = engine.chip(chip)
         self.approximate = legal.asked(approximate)
         expect_choice(self.name, "I/O layout", io_layout, LAYOUTS)
@@ -53,6 +62,30 @@ class AppleTarget(QuantizingTarget):
         expect_kind(kind, block)
         return AnnotateWeights(kind=kind, block=block, halves=self.element == "fp16")
 
+    @property
+    def sparse(self) -> Sparse:
+        """Which weights are stored as a mask and the numbers that are left."""
+        return Sparse(self.sparse_share, joint=True)
+
+    @property
+    def storages(self) -> Sequence[str]:
+        return () if self.weights is not None or self.precision == "int8" else STORAGES
+
+    def keep(self, storages: Sequence[str]) -> None:
+        self.weights = AnnotateWeights(kept="+".join(storages), halves=self.element == "fp16")
+
+    def before_rounding(self) -> Sequence[Pass]:
+        return (ScaleQueries(),)
+
+    @property
+    def sparse_joint(self) -> bool:
+        return self.sparse.joint
+
+    @property
+    def sparse_from(self) -> float | None:
+        in_fewer_bits = self.weights is not None or self.precision == "int8"
+        return None if in_fewer_bits and not self.sparse.joint else self.sparse.share
+
     def authored(self, engine: bool = True) -> tuple[Step, ...]:
         """The passes that re-author layers for the engine; without it, those that keep numbers within 16 bits."""
         return authoring.steps(self.chip, self.element == "fp16", self.rows, self.approximate, engine)
@@ -67,7 +100,8 @@ class AppleTarget(QuantizingTarget):
     def tolerance_db(self) -> float:
         """Weights in fewer bits are another function; what is required tells a wrong artifact from a coarse one."""
         required = TOLERANCE_DB[self.precision]
-        return required if self.weights is None else min(required, WEIGHTS_DB.get(self.weights.kind, 0.0))
+        kind = "" if self.weights is None else self.weights.kind
+        return min(required, WEIGHTS_DB.get(kind, 0.0)) if kind else required
 
     def may_move(self, v: Value) -> bool:
         """Whether an input or output may lie in the artifact in another way than in the model."""

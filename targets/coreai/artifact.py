@@ -21,6 +21,7 @@ from targets.coreai.package import is_asset
 
 if TYPE_CHECKING:
     from targets.apple.borders import Border
+    from targets.apple.sparse import Saving
 
 NOTHING: Array = np.zeros(0)
 Showing = Callable[[Graph, Path], Mapping[str, Value]]
@@ -46,6 +47,7 @@ class CoreAIArtifact(Artifact):
 
     kernels  names of the Metal functions in it
     showing  writes an asset of a graph that also gives the values between its layers, and names these
+    savings  of its sparse weights
     """
 
     def __init__(
@@ -56,6 +58,7 @@ class CoreAIArtifact(Artifact):
         warnings: Sequence[str],
         kernels: Sequence[str],
         showing: Showing,
+        savings: Sequence[Saving] = (),
     ) -> None:
         self.path = path
         self.kernels = kernels
@@ -63,6 +66,7 @@ class CoreAIArtifact(Artifact):
         self.outputs = outputs
         self.warnings = list(warnings)
         self.showing = showing
+        self.savings = savings
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         results = self.execute(self._feeds(inputs))

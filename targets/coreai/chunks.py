@@ -55,7 +55,8 @@ class CoreAIPipeline(CoreAIArtifact):
         outputs = [Port(name, inside.get(name, ""), v.type) for name, v in pairs]
         first = written.chunks[0]
         kernels = [name for chunk in written.chunks for name in chunk.kernels]
-        super().__init__(written.folder, inputs, outputs, written.warnings(), kernels, first.showing)
+        savings = [saving for chunk in written.chunks for saving in chunk.savings]
+        super().__init__(written.folder, inputs, outputs, written.warnings(), kernels, first.showing, savings)
         self.notes = [written.told()]
         self._written = written
 

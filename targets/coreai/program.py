@@ -8,13 +8,14 @@ functions take, and needs none of the modules that they import.
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
+from importlib.util import find_spec
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from compiler.errors import EmitError
+from compiler.errors import EmitError, MissingExtraError
 from compiler.filemap import release
 from compiler.order import in_order
 from compiler.tensor import Array
@@ -52,6 +53,9 @@ class Program:
     """One graph. Arrays given as constants are read when an operation first uses them."""
 
     def __init__(self) -> None:
+        """MissingExtraError without Apple's package."""
+        if find_spec("coreai") is None:
+            raise MissingExtraError("coreai", "coreai-core")
         from coreai._compiler import ir
         from coreai._compiler._mlir_libs import _coreaiIR, _mlir
         from coreai._compiler._mlir_libs._coreaiIR._bindings.mlir.dialects import coreai as bindings
@@ -177,6 +181,14 @@ class Program:
         types = [self.type(*t) for t in results]
         made = self._create(f"coreai.{kind}", handles, types, self._read(attributes) if attributes else None)
         return [Var(r, dtype, tuple(shape)) for r, (dtype, shape) in zip(made.results, results, strict=True)]
+
+    def sparse(self, kind: str, operands: Sequence[Var], dtype: str, shape: tuple[int, ...], count: int) -> Var:
+        """An operation that gives a tensor of a mask and `count` numbers."""
+        handles = [self.handle(v) for v in operands]
+        encoding = f"bitmask, numNonZero = {count}, posWidth = 1, crdWidth = 1"
+        element = "".join(f"{d}x" for d in shape) + TYPES[dtype].mlir
+        result = self._ir.Type.parse(f"tensor<{element}, #coreai.sparse_tensor_encoding<{encoding}>>", self.context)
+        return Var(self._create(f"coreai.{kind}", handles, [result]).results[0], dtype, shape)
 
     def _read(self, attributes: str) -> Mapping[str, Handle]:
         """Attributes from the dialect's notation. The package would look for Python classes of its own for them, in the

@@ -20,6 +20,7 @@ from targets.apple import engine
 from targets.apple.borders import Border
 from targets.apple.chunks import chunks_of
 from targets.apple.placement.systems import System
+from targets.apple.sparse import Sparse, told
 from targets.apple.target import LAYOUTS, AppleTarget, layouts
 from targets.coreai.artifact import CoreAIArtifact, Port
 from targets.coreai.chunks import size_warning, stored_by_layer, write_chunks
@@ -49,13 +50,18 @@ class CoreAITarget(AppleTarget):
     io_layout    keep (default): inputs and outputs have the model's shapes; engine: where layers only move their data,
                  they lie as behind those layers, which are left out; the asset's metadata say how
     split        the most bytes of weights in an asset, as 1GB; more become a folder of several
+    sparse       the share of zeros (default 0.25) from which a weight is stored as a mask and the numbers that are
+                 left, if those take fewer bytes; off: all are stored
     """
 
     name = "coreai"
     suffix = ".aimodel"
     accepts = frozenset(
-        ("precision", "weights", "block_size", "calibrate", "chip", "approximate", "os", "io_layout", "split")
-    )
+        (
+            "precision", "weights", "block_size", "calibrate", "chip", "approximate", "os", "io_layout", "split",
+            "sparse",
+        )
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -68,8 +74,9 @@ class CoreAITarget(AppleTarget):
         os: str = SYSTEM,
         io_layout: str = LAYOUTS[0],
         split: str | None = None,
+        sparse: str | float | None = None,
     ) -> None:
-        super().__init__(chip, approximate, io_layout, split)
+        super().__init__(chip, approximate, io_layout, split, sparse)
         expect_choice("coreai", "precision", precision or "fp16", PRECISIONS)
         self.precision = precision or "fp16"
         self.system = System.of(os)
@@ -80,6 +87,11 @@ class CoreAITarget(AppleTarget):
             self.calibrated = calibrated(calibrate, None, None)
         self._is_rounded = False
         self._decompose = Decompose(keeps=TABLE.accepts)
+
+    @property
+    def sparse(self) -> Sparse:
+        """The dialect has no mask for integers of 4 bits."""
+        return Sparse(self.sparse_share, joint=self.weights is None or self.weights.kind != "int4")
 
     def pipeline(self) -> tuple[Step, ...]:
         return self._steps(self.authored())
@@ -128,6 +140,7 @@ class CoreAITarget(AppleTarget):
         blocks = [] if self.weights is None else in_blocks(graph)
         size = size_warning(path) if self.split is None else []
         artifact.warnings += [*self.stored(graph), *blocks, *self.risks(graph), *size]
+        artifact.notes = [*artifact.notes, *told(artifact.savings)]
         return artifact
 
     def _chunks(self, graph: Graph, limit: int) -> list[Chunk]:
@@ -137,7 +150,7 @@ class CoreAITarget(AppleTarget):
 
     def _begin(self, graph: Graph, moved: Mapping[Value, Border]) -> tuple[Lowering, list[Port]]:
         """A program with the inputs of a graph."""
-        lowering = Lowering(Program(), self.precision)
+        lowering = Lowering(Program(), self.precision, self.sparse)
         return lowering, [self._input(lowering, v, moved.get(v)) for v in graph.inputs]
 
     def _asset(self, graph: Graph, path: Path) -> CoreAIArtifact:
@@ -163,7 +176,8 @@ class CoreAITarget(AppleTarget):
                 program.output(lowering[v], name)
         program.close()
         write_package(path, program, layouts({port.name: port.border for port in (*inputs, *outputs)}))
-        return CoreAIArtifact(path, inputs, outputs, lowering.warnings, program.kernels, self._showing)
+        kernels, savings = program.kernels, lowering.savings
+        return CoreAIArtifact(path, inputs, outputs, lowering.warnings, kernels, self._showing, savings)
 
     def _input(self, p: Lowering, v: Value, border: Border | None) -> Port:
         """One that nothing reads and the dialect cannot have is left out."""

@@ -20,6 +20,7 @@ from targets.coreml.dtypes import MAX_RANK
 
 if TYPE_CHECKING:
     from targets.apple.borders import Border
+    from targets.apple.sparse import Saving
     from targets.coreml.image import ImageInput
 
 INT32 = np.iinfo(np.int32)
@@ -49,11 +50,19 @@ class Port(NamedTuple):
 
 
 class CoreMLArtifact(Artifact):
-    """`run` reads the package back from disk each time; `warnings` then also names what overflowed fp16."""
+    """`run` reads the package back from disk each time; `warnings` then also names what overflowed fp16. `savings` are
+    of its sparse weights."""
 
     def __init__(
-        self, path: Path, inputs: list[Port], outputs: list[Port], warnings: list[str], tensors: Mapping[str, Value]
+        self,
+        path: Path,
+        inputs: list[Port],
+        outputs: list[Port],
+        warnings: list[str],
+        tensors: Mapping[str, Value],
+        savings: Sequence[Saving] = (),
     ) -> None:
+        self.savings = savings
         self.path = path
         self.tensors = dict(tensors)
         self.inputs = inputs

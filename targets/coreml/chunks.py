@@ -60,7 +60,8 @@ class CoreMLPipeline(CoreMLArtifact):
         inside = {port.name: port for chunk in written.chunks for port in chunk.outputs if port.feature}
         pairs = zip(graph.output_names, graph.outputs, strict=True)
         outputs = [_outer(name, v, inside.get(name)) for name, v in pairs]
-        super().__init__(written.folder, inputs, outputs, written.warnings(), {})
+        savings = [saving for chunk in written.chunks for saving in chunk.savings]
+        super().__init__(written.folder, inputs, outputs, written.warnings(), {}, savings)
         self.notes = [written.told()]
         self._written = written
 

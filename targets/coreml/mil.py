@@ -6,7 +6,6 @@ outputs are kept.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from targets.coreml.blob import BlobWriter, entry_bytes
 from targets.coreml.dtypes import TYPES, type_of
 from targets.coreml.features import Color, describe_array, describe_image, feature_dtype
 from targets.coreml.literals import WEIGHT_FILE_FROM, constant_identity, is_float_literal, narrow
+from targets.coreml.names import identifier, unique
 from targets.coreml.package import write_package
 from targets.coreml.proto import messages
 from targets.coreml.values import set_immediate, set_reference, set_tensor_type
@@ -29,7 +29,6 @@ Message = Any  # a protobuf message of Apple's schema: classes are made at run t
 _FLOATS = ("fp16", "fp32")
 _INLINE = {"reshape_like": ("begins", "ends", "end_masks")}
 """Parameters that are tuples of scalars, written where they are used rather than as constants."""
-_KEYWORDS = frozenset({"any", "bool", "program", "func", "tensor", "list", "dict", "tuple", "true", "false", "state"})
 
 
 class Var:
@@ -61,12 +60,20 @@ class Operation:
 
 
 class Constant(Operation):
-    """`const` (its value under "val") and the constexpr operations, whose operands are values, not variables."""
+    """`const` (its value under "val") and the constexpr operations, whose operands are values, or variables that
+    another such operation gives."""
 
     __slots__ = ("keys", "values")
 
-    def __init__(self, kind: str, values: Mapping[str, tuple[Array | str, str]], output: Var, key: Hashable) -> None:
-        super().__init__(kind, {}, (output,))
+    def __init__(
+        self,
+        kind: str,
+        values: Mapping[str, tuple[Array | str, str]],
+        outputs: tuple[Var, ...],
+        key: Hashable,
+        operands: Mapping[str, tuple[Var, ...]] | None = None,
+    ) -> None:
+        super().__init__(kind, operands or {}, outputs)
         self.values, self.keys = values, key
 
 
@@ -126,39 +133,41 @@ class Program:
             return known
         shape = () if isinstance(data, str) else data.shape
         var = Var(name, dtype, shape, data)
-        self._append(Constant("const", {"val": (data, dtype)}, var, key))
+        self._append(Constant("const", {"val": (data, dtype)}, (var,), key))
         self._literals[identity] = var
         return var
 
     def constexpr(
         self,
         kind: str,
-        values: Mapping[str, Literal | tuple[Array, str]],
-        output: OutputType,
+        values: Mapping[str, Literal | tuple[Array, str] | Var],
+        outputs: Sequence[OutputType],
         name: str = "weight",
         *,
         key: Hashable = None,
-    ) -> Var:
+    ) -> list[Var]:
         """A weight stored compressed, expanded on the device by the operation `constexpr_*`.
 
-        A value is a literal, or an array with its MIL type: `{"indices": (codes, "uint4"), "lut": table}`.
+        A value is a literal, an array with its MIL type: `{"indices": (codes, "uint4"), "lut": table}`, or what another
+        such operation gives.
         """
         form = self._form(kind, values)
         typed: dict[str, tuple[Array | str, str]] = {}
+        given: dict[str, tuple[Var, ...]] = {}
         for parameter in (*form.required, *form.optional):
-            if parameter not in values:
-                continue
-            value = values[parameter]
-            if isinstance(value, str):
-                typed[parameter] = (value, "string")
+            value = values.get(parameter)
+            if isinstance(value, Var):
+                given[parameter] = (value,)
             elif isinstance(value, tuple) and len(value) == 2 and isinstance(value[1], str):
                 typed[parameter] = (np.asarray(value[0]), value[1])
-            else:
+            elif isinstance(value, str):
+                typed[parameter] = (value, "string")
+            elif value is not None:
                 array = narrow(np.asarray(value), None)
                 typed[parameter] = (array, type_of(array.dtype))
-        var = Var(name, *output)
-        self._append(Constant(kind, typed, var, key))
-        return var
+        made = [Var(name, *output) for output in outputs]
+        self._append(Constant(kind, typed, tuple(made), key, given))
+        return made
 
     def op(
         self, kind: str, operands: Mapping[str, Operand | None], types: Sequence[OutputType], name: str | None = None
@@ -238,7 +247,8 @@ class Program:
             for value, dtype in constant.values.values()
             if isinstance(value, np.ndarray) and self._in_weight_file(value, dtype)
         )
-        self.stored_bytes[constant.outputs[0]] = sum(sizes)
+        expanded = (self.stored_bytes.pop(v, 0) for vs in constant.operands.values() for v in vs)
+        self.stored_bytes[constant.outputs[0]] = sum(sizes) + sum(expanded)
 
     def _form(self, kind: str, given: Mapping[str, object]) -> opset.Signature:
         form = opset.signature(kind, self.target.ios)
@@ -279,7 +289,7 @@ class Program:
         for operation in self._operations:
             for var in operation.outputs:
                 if id(var) not in kept:
-                    var.name = _unique(identifier(var.name), used, counts)
+                    var.name = unique(identifier(var.name), used, counts)
 
     def _describe(self, description: Message) -> None:
         ios = self.target.ios
@@ -309,14 +319,14 @@ class Program:
             output = message.outputs.add(name=var.name)
             set_tensor_type(output.type, var.dtype, var.shape)
         set_immediate(message.attributes["name"], operation.outputs[0].name, "string")
+        for parameter, variables in operation.operands.items():
+            arguments = message.inputs[parameter].arguments
+            for var in variables:
+                if parameter in _INLINE.get(operation.kind, ()) and var.value is not None:
+                    set_immediate(arguments.add().value, var.value, var.dtype)
+                else:
+                    arguments.add(name=var.name)
         if not isinstance(operation, Constant):
-            for parameter, variables in operation.operands.items():
-                arguments = message.inputs[parameter].arguments
-                for var in variables:
-                    if parameter in _INLINE.get(operation.kind, ()) and var.value is not None:
-                        set_immediate(arguments.add().value, var.value, var.dtype)
-                    else:
-                        arguments.add(name=var.name)
             return
         as_inputs = opset_inlines(operation.kind, self.target.ios)
         for parameter, (value, dtype) in operation.values.items():
@@ -343,24 +353,6 @@ class Program:
 def opset_inlines(kind: str, ios: int) -> bool:
     """True if values of the constant operation `kind` are inputs (the forms since iOS 18) rather than attributes."""
     return kind != "const" and opset.signature(kind, ios).since >= 18
-
-
-def identifier(name: str) -> str:
-    """`name` as MIL allows it: [A-Za-z_][A-Za-z0-9_]*, and not one of its keywords."""
-    clean = re.sub(r"[^A-Za-z0-9_]", "_", name)
-    if not re.match(r"[A-Za-z_]", clean):
-        clean = f"_{clean}"
-    return f"{clean}_" if clean in _KEYWORDS or clean in TYPES or clean == "bf16" else clean
-
-
-def _unique(name: str, used: set[str], counts: dict[str, int]) -> str:
-    """`name`, or `name` with the first free number; `used` grows."""
-    candidate = name
-    while candidate in used:
-        counts[name] = counts.get(name, -1) + 1
-        candidate = f"{name}_{counts[name]}"
-    used.add(candidate)
-    return candidate
 
 
 def _inline(item: object) -> Var:

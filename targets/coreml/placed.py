@@ -21,10 +21,13 @@ def placed(program: mil.Program) -> Placed:
     operations = program.operations()
     tensors: dict[mil.Var, Tensor] = {}
     stored = program.stored(0)
+    forms: dict[mil.Var, mil.Constant] = {}
     for operation in operations:
-        form = operation if isinstance(operation, mil.Constant) else None
+        form = _first(operation, forms) if isinstance(operation, mil.Constant) else None
         for var in operation.outputs:
             tensors[var] = _tensor(var, form, stored.get(var, 0))
+            if form is not None:
+                forms[var] = form
     for var in program.inputs:
         tensors[var] = _tensor(var, None, 0)
     computed = [o for o in operations if not isinstance(o, mil.Constant)]
@@ -33,6 +36,11 @@ def placed(program: mil.Program) -> Placed:
     made = tuple(_operation(number, o, tensors, readers, makers) for number, o in enumerate(computed))
     inputs = tuple(tensors[v] for v in program.inputs)
     return Placed(made, inputs, tuple(tensors[v] for _, v in program.outputs), f"iOS{program.target.ios}")
+
+
+def _first(operation: mil.Constant, forms: Mapping[mil.Var, mil.Constant]) -> mil.Constant:
+    """The operation that says in what bits a weight is stored: of several in a row, the first."""
+    return next((forms[v] for vs in operation.operands.values() for v in vs), operation)
 
 
 def _tensor(var: mil.Var, form: mil.Constant | None, stored: int) -> Tensor:

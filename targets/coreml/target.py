@@ -14,6 +14,7 @@ from compiler.rewrite import Unobserved
 from compiler.split import Chunk
 from compiler.target import expect_choice, expect_int8, refuse
 from compiler.tensor import BOOL, F16, TensorType
+from passes._compress import storage_of
 from passes._qdq import carries_scales, is_held
 from passes.absorb_qdq import AbsorbQdq
 from passes.annotate_weights import AnnotateWeights
@@ -25,17 +26,19 @@ from targets.apple.borders import Border
 from targets.apple.chunks import chunks_of
 from targets.apple.halves import found
 from targets.apple.placement.systems import System
+from targets.apple.sparse import OFF, Sparse, told
 from targets.apple.target import LAYOUTS, AppleTarget, layouts
 from targets.coreml import opset
 from targets.coreml.artifact import CoreMLArtifact, Port
 from targets.coreml.chunks import size_warning, stored_by_layer, write_chunks
-from targets.coreml.compressed import needed_ios
+from targets.coreml.compressed import BLOCKWISE, needed_ios
 from targets.coreml.dtypes import MAX_RANK
 from targets.coreml.image import parse_image
 from targets.coreml.int8 import remarks, scheme, settle
 from targets.coreml.lower import TABLE, Lowering
 from targets.coreml.lower.rounded import round_value
-from targets.coreml.mil import Program, identifier
+from targets.coreml.mil import Program
+from targets.coreml.names import identifier
 from targets.quantizing import calibrated
 
 if TYPE_CHECKING:
@@ -45,6 +48,7 @@ if TYPE_CHECKING:
 PRECISIONS = ("fp16", "fp32", "int8")
 DEFAULT_TARGET = "iOS17"
 SINCE_HALVES = 16  # the iOS version with inputs and outputs of fp16
+SINCE_SPARSE = 16  # the iOS version with constexpr_sparse_to_dense
 SINCE_INT8 = 17  # the iOS version with quantize and dequantize
 SINCE_FUSED_ATTENTION = 18
 GPU = "cpu-and-gpu"
@@ -81,6 +85,8 @@ class CoreMLTarget(AppleTarget):
     io_layout          keep (default): inputs and outputs have the model's shapes; engine: where layers only move their
                        data, they lie as behind those layers, which are left out; the package's metadata say how
     split              the most bytes of weights in a package, as 1GB; more become a folder of several
+    sparse             the share of zeros (default 0.25) from which a weight is stored as a mask and the numbers that
+                       are left, if those take fewer bytes; off: all are stored
     """
 
     name = "ane"
@@ -88,7 +94,7 @@ class CoreMLTarget(AppleTarget):
     accepts = frozenset(
         (
             "precision", "deployment_target", "image", "weights", "block_size", "calibrate", "observer", "repair",
-            "chip", "approximate", "units", "os", "compute_plan", "io_layout", "split",
+            "chip", "approximate", "units", "os", "compute_plan", "io_layout", "split", "sparse",
         )
     )  # fmt: skip
 
@@ -109,8 +115,9 @@ class CoreMLTarget(AppleTarget):
         compute_plan: str | None = None,
         io_layout: str = LAYOUTS[0],
         split: str | None = None,
+        sparse: str | float | None = None,
     ) -> None:
-        super().__init__(chip, approximate, io_layout, split)
+        super().__init__(chip, approximate, io_layout, split, sparse)
         expect_choice("ane", "set of compute units", units, UNITS)
         self.units = units
         expect_choice("ane", "precision", precision or "fp16", PRECISIONS)
@@ -136,6 +143,8 @@ class CoreMLTarget(AppleTarget):
             self._expect(SINCE_INT8, "--precision int8")
         if calibrate is not None:
             self.calibrated = calibrated(calibrate, observer, repair)
+        if sparse not in (None, OFF):
+            self._expect(SINCE_SPARSE, "--sparse")
 
     def _checked_weights(self, kind: str | None, block: int | None) -> AnnotateWeights | None:
         """The pass that says how weights are stored. UsageError if the options do not fit together."""
@@ -151,6 +160,19 @@ class CoreMLTarget(AppleTarget):
     def _expect(self, ios: int, what: str) -> None:
         if self.deployment_target.ios < ios:
             raise UsageError(f"{what} needs --deployment-target iOS{ios}, not {self._target_name}")
+
+    @property
+    def sparse(self) -> Sparse:
+        """Since iOS 16, of weights in fewer bits since iOS 18; those of layers that Core ML computes in 8 bits keep all
+        their numbers."""
+        ios = self.deployment_target.ios
+        share = self.sparse_share if ios >= SINCE_SPARSE else None
+        return Sparse(share, joint=ios >= BLOCKWISE and self.precision != "int8")
+
+    @property
+    def storages(self) -> Sequence[str]:
+        ios = self.deployment_target.ios
+        return [s for s in super().storages if needed_ios(*storage_of(s)) <= ios]
 
     def pipeline(self) -> tuple[Step, ...]:
         values = () if self.calibrated is None or self.precision != "int8" else self.calibrated.steps(scheme())
@@ -224,6 +246,7 @@ class CoreMLTarget(AppleTarget):
             artifact = self._package(graph, path)
         size = size_warning(path) if self.split is None else []
         artifact.warn([*self.stored(graph), *remarks(graph), *self.risks(graph), *size])
+        artifact.notes = [*artifact.notes, *told(artifact.savings)]
         return artifact
 
     def _chunks(self, graph: Graph, limit: int) -> list[Chunk]:
@@ -238,7 +261,7 @@ class CoreMLTarget(AppleTarget):
         program.metadata.update(graph.metadata)
         ios = self.deployment_target.ios
         fuses = self.units == GPU and ios >= SINCE_FUSED_ATTENTION
-        lowering = Lowering(program, self.element, ios, fuses)
+        lowering = Lowering(program, self.element, ios, fuses, self.sparse)
         used: set[str] = set()
         moved = self.moved(graph)
         inputs = [self._input(lowering, v, _port_name(v.name, used), moved.get(v)) for v in graph.inputs]
@@ -263,7 +286,8 @@ class CoreMLTarget(AppleTarget):
         lowering, inputs, outputs = self._lowered(graph)
         overflowed = lowering.program.save(path)
         lost = [f"constant {name!r} holds finite numbers that fp16 cannot; they became infinite" for name in overflowed]
-        return CoreMLArtifact(path, inputs, outputs, [*lowering.warnings, *lost], lowering.tensors())
+        warnings = [*lowering.warnings, *lost]
+        return CoreMLArtifact(path, inputs, outputs, warnings, lowering.tensors(), lowering.savings)
 
     def _typed(self, port: Port) -> str:
         """The element type of an input or output in a package."""

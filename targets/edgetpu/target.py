@@ -31,6 +31,10 @@ class EdgeTpuTarget(TfLiteTarget):
     def __init__(self, **options: Any) -> None:  # Any: each option of the TensorFlow Lite target has its type there
         super().__init__(precision="int8", **options)
 
+    @property
+    def multiple(self) -> int:
+        return int(device_rules("edgetpu")["array"]["width"])
+
     def pipeline(self) -> tuple[Step, ...]:
         """That of TensorFlow Lite, with channels padded before layouts are chosen."""
         steps = super().pipeline()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from compiler.errors import UsageError
@@ -88,6 +89,17 @@ class OnnxTarget(QuantizingTarget):
             raise UsageError(f"4 bits and blocks need --opset {SINCE_BLOCKS} or newer, not {self.opset}")
         return asked
 
+    @property
+    def storages(self) -> Sequence[str]:
+        """With blocks as by default, which the newest opsets have."""
+        if self.precision == "int8" or self.weights is not None:
+            return ()
+        new = self.opset is None or self.opset >= SINCE_BLOCKS
+        return ("int8", "int4", "int4/32") if new else ("int8",)
+
+    def keep(self, storages: Sequence[str]) -> None:
+        self.weights = AnnotateWeights(kept="+".join(storages))
+
     def pipeline(self) -> tuple[Step, ...]:
         if self.calibrated is None:
             return (*PIPELINES["default"], *([] if self.weights is None else [self.weights]))
@@ -111,7 +123,8 @@ class OnnxTarget(QuantizingTarget):
     @property
     def tolerance_db(self) -> float:
         required = TOLERANCE_DB[self.precision]
-        return required if self.weights is None else min(required, WEIGHTS_DB[self.weights.kind])
+        kind = "" if self.weights is None else self.weights.kind
+        return min(required, WEIGHTS_DB[kind]) if kind else required
 
 
 def _in_floats(graph: Graph) -> list[str]:

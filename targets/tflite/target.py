@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from compiler.errors import UsageError
 from compiler.graph import Graph, Value
 from compiler.ops.layout import order_of
-from compiler.pass_base import PIPELINES, Step
+from compiler.pass_base import PIPELINES, Pass, Step
 from compiler.rewrite import Unobserved
 from compiler.target import expect_choice, no_data, refuse
 from compiler.tensor import BOOL, I8, I16, I32, I64, U8, U16, DType
@@ -144,6 +145,7 @@ class TfLiteTarget(QuantizingTarget):
         self.calibrated = None if calibrate is None else calibrated(calibrate, observer, repair)
         self.budget = _budget(self.calibrated, max_drop, min_psnr)
         self.weights = _weights(weights, block_size, precision)
+        self._kept: tuple[str, ...] = ()
         self.feature_level = checked_level(self.name, feature_level)
 
     def pipeline(self) -> tuple[Step, ...]:
@@ -162,8 +164,20 @@ class TfLiteTarget(QuantizingTarget):
             ChooseLayout(inputs=ports, outputs=ports, logical=LOGICAL),
             *([AbsorbQdq()] if self.keeps_scales else []),
             *([AnnotateWeights(kind=self.weights, block=0)] if self.weights else []),
+            *([AnnotateWeights(kept="+".join(self._kept))] if self._kept else []),
             *self._annotations(),
         )
+
+    @property
+    def storages(self) -> Sequence[str]:
+        """One scale for each channel: delegates and kernels read others differently."""
+        return tuple(WEIGHTS_DB) if self.precision == "fp32" and not self.weights else ()
+
+    def before_rounding(self) -> Sequence[Pass]:
+        return FoldNormAffine(), CentreResidual()
+
+    def keep(self, storages: Sequence[str]) -> None:
+        self._kept = tuple(storages)
 
     def _annotations(self) -> tuple[Step, ...]:
         if self.calibrated is not None:
@@ -192,7 +206,8 @@ class TfLiteTarget(QuantizingTarget):
     @property
     def tolerance_db(self) -> float:
         """Weights in fewer bits are another function; what is required tells a wrong file from a coarse one."""
-        return WEIGHTS_DB[self.weights] if self.weights else TOLERANCE_DB[self.precision]
+        kinds = (self.weights,) if self.weights else self._kept
+        return min((WEIGHTS_DB[kind] for kind in kinds), default=TOLERANCE_DB[self.precision])
 
     def prepare(self, graph: Graph) -> Graph:
         """Check every layer against the table. Raises LegalityError with all objections."""
@@ -253,7 +268,7 @@ class TfLiteTarget(QuantizingTarget):
         model.drop_unread()
         if self.precision in INTEGERS:
             inputs, outputs = self._in_integers(lowering, inputs, outputs)
-        elif self.weights:
+        elif self.weights or self._kept:
             lowering.warnings += self._stored_weights(model, graph)
         keep_apart(model)
         halves = HalfWeights(model)

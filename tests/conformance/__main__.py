@@ -25,9 +25,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--plain", action="store_true", help="cases of plain types and the default domain")
     parser.add_argument("--verbose", action="store_true", help="print passes and refusals too")
     parser.add_argument("--update", action="store_true", help="write the baseline; needs a full run")
-    parser.add_argument(
-        "--output", type=Path, help="write the outcomes of a full run to this file, and compare nothing"
-    )
+    parser.add_argument("--output", type=Path, help="write the outcomes of all cases to this file, and compare nothing")
     parser.add_argument("--jobs", type=int, default=0, help="processes, by default one per processor")
     return parser.parse_args()
 
@@ -69,7 +67,7 @@ def main() -> int:
     summary(outcomes, args.stage, time.monotonic() - started)
     now = baseline.measured(outcomes)
     if args.update or args.output:
-        if len(outcomes) < len(load_cases()) or len(args.stage) < len(STAGES):
+        if len(outcomes) < len(load_cases()) or (args.update and len(args.stage) < len(STAGES)):
             sys.exit("a baseline needs all cases and stages")
         baseline.write(now, args.output or baseline.PATH)
         return 0

@@ -61,16 +61,17 @@ def write(baseline: Baseline, path: Path = PATH) -> None:
     """One line for each case: 1 if it is plain, a letter per stage, keys of reasons, operators, frozen inputs."""
     reasons: dict[str, str] = {}
     lines = []
+    stages = [stage for stage in STAGES if all(stage in row.verdicts for row in baseline.rows.values())]
     for name, (plain, ops, verdicts, frozen) in sorted(baseline.rows.items()):
-        letters = "".join(LETTERS[verdicts[stage].status] for stage in STAGES)
-        said = [verdicts[stage].reason for stage in STAGES if verdicts[stage].reason]
+        letters = "".join(LETTERS[verdicts[stage].status] for stage in stages)
+        said = [verdicts[stage].reason for stage in stages if verdicts[stage].reason]
         for reason in said:
             assert reasons.setdefault(key(reason), reason) == reason
         cells = [letters, " ".join(map(key, said)), " ".join(ops), " ".join(frozen)]
         while not cells[-1]:
             cells.pop()
         lines.append(f"  {json.dumps(name)}: {json.dumps([int(plain), *cells])}")
-    head = {"versions": baseline.versions, "stages": list(STAGES), "reasons": dict(sorted(reasons.items()))}
+    head = {"versions": baseline.versions, "stages": stages, "reasons": dict(sorted(reasons.items()))}
     text = json.dumps(head, indent=1, ensure_ascii=False)[:-2]
     path.write_text(f'{text},\n "cases": {{\n' + ",\n".join(lines) + "\n }\n}\n", encoding="utf-8")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import traceback
 from collections.abc import Callable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,15 +22,19 @@ from compiler.onnx_reference import RUNTIME_IR
 from compiler.target import Target, make_target
 from compiler.tensor import Array, dtype_of
 from targets import find_target
+from targets.neon.artifact import NeonArtifact
+from targets.neon.build import Toolchain, native
 from tests.conformance.cases import Case, DataSet
 
-STAGES = ("import", "original", "onnx", "coreml", "coreai", "tflite")  # original: ONNX Runtime on the case's own model
+# original: ONNX Runtime on the case's own model
+STAGES = ("import", "original", "onnx", "coreml", "coreai", "tflite", "neon")
 PASS, DISPUTED, ABSENT, REFUSED, FAIL = "pass", "disputed", "n/a", "refused", "FAIL"
 TARGETS: dict[str, Callable[[], Target]] = {
     "onnx": find_target("onnx"),
     "coreml": lambda: make_target(find_target("ane"), {"precision": "fp32"}),
     "coreai": lambda: make_target(find_target("coreai"), {"precision": "fp32"}),
     "tflite": lambda: make_target(find_target("nnapi"), {"precision": "fp32"}),
+    "neon": lambda: make_target(find_target("neon"), {"precision": "fp32"}),
 }
 DEFECTS = (EmitError, GraphError, PassError)  # these are ours, not the user's
 AT_RUN_TIME = re.compile(r"must be a constant|computed at run time")
@@ -134,6 +139,8 @@ def executed(case: Case, data: DataSet, stage: str, frozen: Mapping[str, Array],
     shapes = {k: v.shape for k, v in feeds.items() if isinstance(v, np.ndarray)}
     path = folder / f"case-{stage}"
     compiled = compile_model(case.model, TARGETS[stage](), path, inputs=shapes, freeze=frozen, verify="off")
+    if isinstance(compiled.artifact, NeonArtifact):
+        compiled.artifact.tools = compiler_of("-O2" if case.suite == "light" else "-O0")
     if stage != "onnx":
         try:
             results = compiled.run(feeds)
@@ -146,6 +153,15 @@ def executed(case: Case, data: DataSet, stage: str, frozen: Mapping[str, Array],
     if ours.status == PASS:
         return ours
     return excused(ours, original(case, data))
+
+
+@cache
+def compiler_of(level: str) -> Toolchain:
+    """The compiler of this machine, which is to find nothing to warn of; small models cost more to optimize than to
+    run."""
+    found = native((level, "-Wall", "-Wextra", "-Wpedantic", "-Werror"))
+    assert found is not None, "there is no C compiler"
+    return found
 
 
 def excused(ours: Verdict, theirs: Verdict) -> Verdict:

@@ -24,8 +24,10 @@ ROOT = Path(__file__).parents[2]
 SECONDS = 1800
 
 # Plain node cases that must pass, of 1,616; and cases of all node tensors that must be imported and evaluated right.
-FLOORS = {"import": 1587, "original": 1362, "onnx": 1542, "coreml": 1530, "coreai": 1530, "tflite": 1570}
+FLOORS = {"import": 1587, "original": 1362, "onnx": 1542, "coreml": 1530, "coreai": 1530, "tflite": 1570, "neon": 1570}
 EVALUATED = 1780
+BUILT = ("import", "neon")  # a C library is compiled for each case
+QUICK = tuple(stage for stage in STAGES if stage == "import" or stage not in BUILT)
 
 # All reasons for which plain cases are not even imported.
 REFUSED_AT_IMPORT = (
@@ -43,12 +45,12 @@ def committed() -> Baseline:
     return baseline.read()
 
 
-@pytest.fixture(scope="module")
-def now(tmp_path_factory: pytest.TempPathFactory) -> Baseline:
-    """All cases through all stages, in processes without the libraries that this one has loaded."""
+@pytest.fixture(scope="module", params=[QUICK, pytest.param(BUILT, marks=pytest.mark.slow)], ids=["quick", "built"])
+def now(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Baseline:
+    """All cases through some stages, in processes without the libraries that this one has loaded."""
     path = tmp_path_factory.mktemp("conformance") / "now.json"
     env = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "tests.conformance", "--output", str(path)]
+    command = [sys.executable, "-m", "tests.conformance", "--output", str(path), "--stage", *request.param]
     done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=SECONDS, check=False)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     return baseline.read(path)
@@ -61,6 +63,11 @@ def plain_node_rows(of: Baseline) -> dict[str, Row]:
 
 def count(of: Baseline, stage: str, status: str) -> int:
     return sum(row.verdicts[stage].status == status for row in plain_node_rows(of).values())
+
+
+def measured(of: Baseline) -> set[str]:
+    """The stages that cases went through."""
+    return set(next(iter(of.rows.values())).verdicts)
 
 
 def test_nothing_got_worse(committed: Baseline, now: Baseline) -> None:
@@ -78,6 +85,8 @@ def test_no_case_fails(now: Baseline) -> None:
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_as_many_cases_pass_as_promised(stage: str, now: Baseline) -> None:
+    if stage not in measured(now):
+        pytest.skip("measured in another run")
     assert count(now, stage, PASS) >= FLOORS[stage]
 
 
@@ -87,6 +96,8 @@ def test_narrow_types_are_evaluated_too(now: Baseline) -> None:
 
 def test_what_onnx_runtime_runs_comes_back_as_onnx(now: Baseline) -> None:
     """But for what is out of scope, and one case of opset 8."""
+    if "onnx" not in measured(now):
+        pytest.skip("ONNX Runtime was not asked")
     lost = {
         name: row.verdicts["onnx"].reason
         for name, row in plain_node_rows(now).items()
@@ -110,7 +121,7 @@ def test_plain_cases_are_refused_at_import_for_known_reasons(now: Baseline) -> N
 
 def test_disputed_cases_are_those_that_are_explained(now: Baseline) -> None:
     found = {n for n, row in now.rows.items() if JUDGED_OTHERWISE in {v.status for v in row.verdicts.values()}}
-    assert found == set(DISPUTED)
+    assert found == set(DISPUTED) if "tflite" in measured(now) else found <= set(DISPUTED)
 
 
 def test_the_baseline_is_of_this_suite(committed: Baseline) -> None:

@@ -60,6 +60,7 @@ def test_wrong_numbers_fail_every_stage() -> None:
         "coreml": FAIL,
         "coreai": FAIL,
         "tflite": FAIL,
+        "neon": FAIL,
     }
     assert outcome.verdicts["import"].reason == "'y' has 1 of 3 wrong: 3.0 is not 3.0999999046325684 at [2]"
 

@@ -76,6 +76,6 @@ def test_thinned_keeps_both_ends() -> None:
     def candidate(saved: int) -> Candidate:
         return Candidate("a", "t", {"rank": saved}, Work(100, 0, 0.0), Work(100 - saved, 0, 0.0), saved**2 / 1e4)
 
-    kept = thinned(map(candidate, range(-5, 90)), 0, 6)
+    kept = thinned(map(candidate, range(-5, 90)), lambda work: work.parameters, 6)
     assert len(kept) == 6
     assert [kept[0].saved.parameters, kept[-1].saved.parameters] == [1, 89]

@@ -203,3 +203,20 @@ def test_without_a_kind_nothing_happens() -> None:
 def test_wrong_options_are_refused(text: str, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         parse_pipeline(f"annotate-weights({text})")
+
+
+@pytest.mark.parametrize("kind", ["int8", "int4", "palette2", "palette4", "palette8"])
+@pytest.mark.parametrize("block", [0, 16])
+def test_zeros_of_a_pruned_weight_stay_zeros(kind: str, block: int) -> None:
+    """So that a mask can stand for them."""
+    made, data = Net(), RNG.normal(size=(64, 64)).astype(np.float32)
+    data[RNG.random(data.shape) < 0.6] = 0
+    y = made(Dense(), made.input(2, 64), data)
+    annotated(made.returns(y), kind, block)
+    t = weight_of(y).type
+    if t.palette is not None:
+        back = looked_up(places(data, t.palette), t.palette)
+    else:
+        assert t.quant is not None
+        back = dequantized(quantized(data, t.quant, narrow=True), t.quant)
+    assert not back[data == 0].any() and (back != 0).mean() > 0.2

@@ -17,11 +17,17 @@ from compiler.errors import UsageError
 from compiler.graph import Graph, Node
 from compiler.pass_manager import PassManager
 from compiler.rewrite import Unobserved
+from passes._bits_technique import WeightBits
 from passes._budget import Limits
+from passes._compress import bits_of, storage_of
 from passes._compress_apply import apply_all
-from passes._compress_judge import Judge
-from passes._compress_search import Data, Goal, Search
+from passes._compress_judge import Judge, Loss
+from passes._compress_make import Data, Maker
+from passes._compress_menu import Measuring, Menu
+from passes._compress_search import Search
+from passes._compress_walk import Goal
 from passes._compression import Candidate, Rows, Setting, Technique, work_of
+from passes._fitted import data_of, set_data
 from passes._low_rank import Splits
 from passes._prune_technique import PrunedChannels
 from passes._recipe import Choice, Recipe, read_recipe
@@ -280,3 +286,105 @@ def test_nothing_to_choose_from() -> None:
     found = search(Goal("parameters"), Limits(0.5))
     found.techniques = [Fixed()]
     assert fingerprint(compressed(found)) == fingerprint(model())
+
+
+@pytest.mark.parametrize(
+    ("limits", "losses", "best"),
+    [
+        (Limits(), [Loss(0.04, 30, 21), Loss(0.0, 30, 18), Loss(0.004, 30, 19)], 2),  # one of 250 rows may be chance
+        (Limits(), [Loss(-0.02, 30, 10), Loss(0.0, 30, 20)], 1),
+        (Limits(), [Loss(None, 30, 10), Loss(None, 30, 20)], 1),
+        (Limits(psnr=35), [Loss(0.0, 30, 20), Loss(0.01, 36, 19)], 1),
+        (Limits(psnr=90), [Loss(0.0, 30, 20), Loss(0.0, 36, 19)], 0),
+    ],
+)
+def test_the_best_of_several(limits: Limits, losses: list[Loss], best: int) -> None:
+    judge = data(limits).judge
+    judge.start(model())
+    assert judge.best(losses) == best
+
+
+STORED = WeightBits([storage_of(text) for text in ("int8", "palette4", "palette2")])
+
+
+def with_bits(goal: Goal, **more: object) -> Search:
+    return Search([Splits(least=256)], fingerprint, goal, data(), storage=STORED, **more)  # type: ignore[arg-type]  # further arguments of Search
+
+
+def is_uniform(recipe: Recipe) -> bool:
+    """Whether all that is done is to store layers alike."""
+    return {c.technique for c in recipe.choices} == {"weight-bits"} and len(
+        {str(c.setting) for c in recipe.choices}
+    ) == 1
+
+
+def test_no_uniform_storage_that_meets_the_goal_is_better() -> None:
+    found = with_bits(Goal("bytes", 1 / 3, is_share=True), points=2)
+    compressed(found)
+    assert found.outcome is not None and found.outcome.loss is not None
+    uniform = [o for o in found.front if is_uniform(o.recipe)]
+    assert {"int8", "palette4", "palette2"} >= {str(o.recipe.choices[0].setting["storage"]) for o in uniform} > set()
+    meets = [o.loss for o in uniform if found.amount(o.work) <= found.amount(found.whole) / 3 and o.loss is not None]
+    assert meets
+    for loss in meets:
+        assert (found.outcome.loss.drop or 0) <= max(loss.drop or 0, 0) + 1 / 250 or found.outcome.loss.snr >= loss.snr
+
+
+def seconds(node: Node) -> float:
+    stored = [v for v in node.inputs if v is not None and v.data is not None]
+    return 1e-9 * (node.macs + sum(bits_of(v) if v.type.quant or v.type.palette else 32 * v.type.size for v in stored))
+
+
+def test_forms_and_bits_save_time_in_the_same_unit() -> None:
+    goal = Goal("cost", 0.5, is_share=True)
+    found = Search([Splits(least=256, cost=seconds)], fingerprint, goal, data(), cost=seconds)
+    graph, given = model(), data()
+    given.judge.start(graph)
+    storage = WeightBits(STORED.storages, cost=seconds)
+    menu = Menu(graph, found.techniques, storage, measuring(found, given, each=None))
+    whole, frontier = found.amount(found.count(graph)), menu.frontier({})
+    assert 0.2 * whole < frontier.saved(len(frontier)) <= whole
+
+
+def measuring(found: Search, given: Data, each: float | None) -> Measuring:
+    return Measuring(given, Store(None, ""), found.amount, each, False, lambda _: None)
+
+
+def test_steps_around_a_storage_save_what_is_counted() -> None:
+    found = with_bits(Goal("bytes", 0.2, is_share=True))
+    graph, given = model(), data()
+    given.judge.start(graph)
+    menu = Menu(
+        graph, found.techniques, STORED, Measuring(given, Store(None, ""), found.amount, 4.0, False, lambda _: None)
+    )
+    bits = next(b for b in menu.uniform() if {str(s["storage"]) for s in b.values()} == {"int8"})
+    maker = Maker(found.techniques, found.count, fingerprint, storage=STORED)
+    around = menu.around(bits)
+    assert len(around) > 0
+
+    def left(count: int) -> float:
+        twin = graph.clone()
+        forms = {o.layer: o.setting for o in around.choices(count).values()}
+        maker.outline(twin, {"low-rank": forms, "weight-bits": bits})
+        return found.amount(found.count(twin))
+
+    for count in range(len(around) + 1):
+        assert left(0) - around.saved(count) == pytest.approx(left(count), rel=0.02)
+
+
+def test_all_operands_that_a_recovery_changes_are_kept() -> None:
+    class Shift:
+        name = "shift"
+
+        def run(self, before: Graph, after: Graph, rows: Rows) -> int:
+            node = next(n for n in after.nodes if n.op.name == "batch_norm")
+            set_data(after, node, 4, data_of(node.inputs[4]) * 1.0001)
+            return 1
+
+    graph = load(ROOT / "examples" / "fault_mlp_ai4i.onnx", inputs={"input": (BATCH, 8)})
+    given = data()
+    given.judge.start(graph)
+    maker = Maker([Splits(least=256)], lambda g: work_of(g.nodes), fingerprint, recoveries=[Shift()], data=given)
+    layer = next(c for c in Splits(least=256).candidates(graph, None))
+    stages = maker.make(graph, {"low-rank": {layer.layer: layer.setting}}).stages
+    assert [s.constants for s in stages if s.technique == "shift"] == [1]

@@ -9,6 +9,7 @@ import pytest
 
 from compiler import ops
 from compiler.errors import ParseError, UsageError
+from compiler.evaluate import evaluate
 from compiler.graph import Graph, Node
 from compiler.ledger import APPLIED, DECLINED
 from compiler.pass_manager import PassManager
@@ -17,6 +18,7 @@ from passes._compression import layer_names, work_of
 from passes._low_rank import Splits
 from passes._low_rank_spectrum import spectra
 from passes.low_rank import LowRank
+from passes.substitute_recurrent import SubstituteRecurrent
 from tests.passes.composed import Net, Record, run, stays
 from tests.passes.splitting import chain_graph, conv_graph, dense_graph, fitting, linear_names, narrow_rows
 
@@ -170,7 +172,9 @@ def test_a_device_that_gains_nothing_declines() -> None:
         return 1e-3 + 1e-9 * node.macs
 
     graph = dense()
-    assert reason(graph, energy=0.9, cost=seconds) == "no rank makes it cheaper"
+    told = reason(graph, energy=0.9, cost=seconds)
+    assert told.startswith("its cheapest split, matrix ")
+    assert 1 < float(told.split("costs ")[1].split()[0]) < 2.5
 
     def throughput(node: Node) -> float:
         return 1e-9 * node.macs
@@ -322,3 +326,20 @@ def test_spectra_tell_what_ranks_cost() -> None:
 def test_models_without_linear_layers_stay() -> None:
     net = Net()
     stays(LowRank(rank=2), net.returns(net(ops.Relu(), net.input(2, 3))))
+
+
+def test_products_of_recurrent_layers_with_their_inputs_are_split_once_these_are_layers() -> None:
+    """Those with what they remember are shared by all steps, and stay."""
+    rng = np.random.default_rng(14)
+    net = Net()
+    x = net.input(6, 1, 48)
+    narrow = rng.normal(size=(96, 5)) @ rng.normal(size=(5, 48)) * 0.1
+    op = ops.GRU(functions=ops.GRU.default_functions)
+    weights = [narrow[None], rng.normal(size=(1, 96, 32)) * 0.1, rng.normal(size=(1, 192))]
+    graph = net.returns(*net.many(op, x, *weights))
+    feeds = {"x0": rng.normal(size=(6, 1, 48)).astype(np.float32)}
+    before = evaluate(graph, feeds)["y0"]
+    result = PassManager([SubstituteRecurrent(), LowRank(rank=5)]).run(graph)
+    split = [e for e in result.ledger.entries if e.status == APPLIED and e.rule.startswith("matrix 5")]
+    assert len(split) == 2  # of both gates and of the candidate
+    assert np.abs(evaluate(result.graph, feeds)["y0"] - before).max() < 1e-5

@@ -19,12 +19,13 @@ from compiler.text import print_graph
 from passes._compression import Setting, layer_names
 from passes._fitted import data_of
 from passes._low_rank import Menu, Splits
-from passes._low_rank_fit import Sample, fit_all, fitted, nearest
+from passes._low_rank_fit import Sample, best, fit_all, fitted, jointly, nearest
 from passes._low_rank_forms import forms_of
+from passes._low_rank_joint import Goal, Product, product_of
 from passes._low_rank_layers import Seen, layer_of
 from passes._low_rank_metric import metrics_of, root_for
 from passes._low_rank_policy import Policy
-from passes._low_rank_split import Plan, Split
+from passes._low_rank_split import Plan, Split, Weights
 from tests.passes.composed import Net
 from tests.passes.splitting import (
     chain_graph,
@@ -204,6 +205,75 @@ def test_the_same_rows_give_the_same_bytes() -> None:
         Splits().apply(made, {n: matrix(5) for n in linear_names(graph)}, fitting(feeds))
         texts.append(print_graph(made))
     assert texts[0] == texts[1]
+
+
+@pytest.mark.parametrize("count", [1, 3, 4, 5, 8])
+@pytest.mark.parametrize("seed", range(4))
+def test_few_rows_do_no_harm(count: int, seed: int) -> None:
+    """On rows that were not fitted, on which the nearest weights are what a fit has to beat."""
+    rng = np.random.default_rng(seed)
+    graph = chain_graph(rng, 40, 32, 24)
+    feeds = [{"x0": row[None].astype(np.float32)} for row in rng.normal(size=(200 + count, 40))]
+    chosen = {name: matrix(12) for name in linear_names(graph)}
+    plain, data = graph.clone(), graph.clone()
+    Splits().apply(plain, chosen, None)
+    Splits().apply(data, chosen, fitting(feeds[200:]))
+    assert distance(graph, data, feeds[:200]) < 1.05 * distance(graph, plain, feeds[:200])
+
+
+def test_three_rows_give_the_nearest_weights() -> None:
+    rng = np.random.default_rng(10)
+    graph = dense_graph(rng.normal(size=(20, 18)), rng.normal(size=18))
+    plan = Plan(only(graph), forms_of(only(graph))[0], (4,))
+    near = nearest(plan)
+    assert best(plan, sample_of(rng.normal(size=(3, 20))), None, near) is near
+
+
+FACTORED = [("tucker", (4, 6)), ("tucker", (4, 12)), ("spatial", (6,)), ("polyadic", (10,)), ("matrix", (4,))]
+
+
+def factored(rng: np.random.Generator, form: str, ranks: tuple[int, ...]) -> tuple[Plan, Sample]:
+    """A convolution that is to be split, and rows whose numbers depend on each other across taps too."""
+    layer = only(conv_graph(rng.normal(size=(12, 8, 3, 3)), rng.normal(size=12), size=8))
+    mix = rng.normal(size=(72, 72)) * np.geomspace(1, 0.02, 72)
+    x = rng.normal(size=(600, 72)) @ mix.T
+    return Plan(layer, next(f for f in forms_of(layer) if f.name == form), ranks), sample_of(x)
+
+
+def lost(plan: Plan, sample: Sample, weights: Weights) -> float:
+    """The squared error of the results, relative to their variance."""
+    made = product_of(plan.form.name, weights.arrays, plan.layer.tensor.shape)
+    y = sample.was @ plan.layer.matrix.T
+    given = sample.now @ made.T
+    return float(np.square(given - given.mean(0) - y + y.mean(0)).sum() / np.square(y - y.mean(0)).sum())
+
+
+@pytest.mark.parametrize(("form", "ranks"), FACTORED)
+def test_all_factors_together_err_no_more_than_the_closed_form(form: str, ranks: tuple[int, ...]) -> None:
+    plan, sample = factored(np.random.default_rng(11), form, ranks)
+    closed = fitted(plan, sample)
+    joint = jointly(plan, sample, closed, None)
+    factor = 1.01 if form == "matrix" else 0.99  # the closed form of two factors is the best already
+    assert lost(plan, sample, joint) < factor * lost(plan, sample, closed)
+    assert [a.shape for a in joint.arrays] == [a.shape for a in closed.arrays]
+
+
+@pytest.mark.parametrize(("form", "ranks"), FACTORED)
+def test_the_gradient_of_the_joint_fit_is_that_of_its_error(form: str, ranks: tuple[int, ...]) -> None:
+    """By differences: the error is quadratic in one factor, so that central ones are exact."""
+    rng = np.random.default_rng(12)
+    plan, sample = factored(rng, form, ranks)
+    shape = plan.layer.tensor.shape
+    arrays = [rng.normal(size=a.shape) for a in nearest(plan).arrays]
+    metric = root_for(np.diag(rng.uniform(1, 2, 12)))
+    goal = Goal(sample.now.T @ sample.now, plan.layer.matrix @ sample.was.T @ sample.now, metric)
+    for i, array in enumerate(arrays):
+        step = rng.normal(size=array.shape)
+        ends = [[*arrays[:i], array + sign * step, *arrays[i + 1 :]] for sign in (1, -1)]
+        above, below = (goal.error(product_of(plan.form.name, end, shape)) for end in ends)
+        product = Product(form, arrays, shape)
+        slope = product.part(i, goal.pull(product.weight(i, product.factors[i])))
+        assert np.isclose((above - below) / 4, float((slope.reshape(-1) * step.reshape(-1)).sum()), rtol=1e-6)
 
 
 TRAINED = [

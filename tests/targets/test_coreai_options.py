@@ -16,13 +16,13 @@ import pytest
 
 from compiler import ops
 from compiler.api import Compiled, compile_model, dry_run
-from compiler.errors import EmitError, UsageError
+from compiler.errors import EmitError, MissingExtraError, UsageError
 from compiler.graph import Graph
 from compiler.op import Op
 from compiler.pipeline import MANIFEST
 from compiler.seeds import inputs_for
 from compiler.tensor import F32, F64, U32, DType, TensorType
-from targets.coreai import chunks
+from targets.coreai import chunks, program
 from targets.coreai.runtime import execute
 from targets.coreai.target import CoreAITarget
 from tests.targets.coreai_harness import compiled
@@ -173,3 +173,10 @@ def test_a_process_ends_in_peace_after_it_ran_an_asset(tmp_path: Path) -> None:
     )
     assert ended.returncode == 0, ended.stderr
     assert ended.stdout.splitlines() == ["[6.0, 6.0]"] * 3
+
+
+def test_without_its_package_one_sentence_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(program, "find_spec", lambda _: None)
+    with pytest.raises(MissingExtraError, match="coreai-core") as caught:
+        program.Program()
+    assert "pip install 'cincel[coreai]'" in str(caught.value)

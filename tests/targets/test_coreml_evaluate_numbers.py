@@ -135,7 +135,7 @@ def constant_of(kind: str, values: dict[str, Any], ios: str, typed: dict[str, st
     v = p.input("x", "fp32", (1,))
     given_values = {n: (v, typed[n]) if n in typed else v for n, v in values.items()}
     dtype = {"float16": "fp16", "float32": "fp32"}[expected.dtype.name]
-    w = p.constexpr(kind, given_values, (dtype, expected.shape))
+    (w,) = p.constexpr(kind, given_values, [(dtype, expected.shape)])
     (wide,) = p.op("cast", {"x": w, "dtype": "fp32"}, [("fp32", expected.shape)])
     (y,) = p.op("mul", {"x": wide, "y": v}, [("fp32", expected.shape)])
     p.output(y, "y")

@@ -16,7 +16,8 @@ from compiler.errors import EmitError, MissingExtraError
 from targets.coreml import proto
 from targets.coreml.blob import BlobWriter
 from targets.coreml.features import describe_image
-from targets.coreml.mil import Program, Var, identifier
+from targets.coreml.mil import Program, Var
+from targets.coreml.names import identifier
 from targets.coreml.opset import SIGNATURES, TARGETS
 from targets.coreml.package import read_package
 from targets.coreml.values import read_value, tensor_type
@@ -249,7 +250,7 @@ def test_compressed_weights_as_attributes_and_as_inputs(tmp_path: Path) -> None:
         x = p.input("x", "fp32", (2, 6))
         if packed:
             lut = np.linspace(0, 1, 16, dtype=np.float32).reshape(1, 1, 16, 1)
-            w = p.constexpr("constexpr_lut_to_dense", {"indices": (codes, "uint4"), "lut": lut}, ("fp32", (4, 6)))
+            (w,) = p.constexpr("constexpr_lut_to_dense", {"indices": (codes, "uint4"), "lut": lut}, [("fp32", (4, 6))])
         else:
             values: dict[str, Any] = {
                 "quantized_data": codes,
@@ -257,7 +258,7 @@ def test_compressed_weights_as_attributes_and_as_inputs(tmp_path: Path) -> None:
                 "scale": np.float32(0.5),
                 "axis": 0,
             }
-            w = p.constexpr("constexpr_affine_dequantize", values, ("fp32", (4, 6)))
+            (w,) = p.constexpr("constexpr_affine_dequantize", values, [("fp32", (4, 6))])
         (y,) = p.op("linear", {"x": x, "weight": w}, [("fp32", (2, 4))])
         p.output(y, "y")
         p.save(tmp_path / f"{ios}.mlpackage")

@@ -13,15 +13,18 @@ import numpy as np
 
 from compiler.graph import Node, Value
 from compiler.tensor import BOOL, I64, U64, Array, DType
+from targets.apple.sparse import Saving, Sparse
 from targets.apple.weights import annotation_of, transposed
-from targets.coreai.compressed import form
+from targets.coreai.compressed import Form, form
 from targets.coreai.dtypes import NAMES, TYPES, limits
 from targets.coreai.program import Program, Var
+from targets.coreai.sparse import expand, left_of, saving
 
 FP16_MAX = 65504.0
 SATURATED_SIZE = 1 << 22  # elements; larger constants are weights
 HELD = {I64: "int32", U64: "uint32", BOOL: "bool"}
 FLOATS = ("fp16", "fp32")
+DENSE = Sparse()
 Number = bool | int | float
 
 
@@ -29,12 +32,15 @@ class Lowering:
     """One program being emitted: graph values and the variables that hold them.
 
     precision  "fp16" or "fp32": the element type of every float tensor inside
+    sparse     which weights are stored as a mask and the numbers that are left
     """
 
-    def __init__(self, program: Program, precision: str) -> None:
+    def __init__(self, program: Program, precision: str, sparse: Sparse = DENSE) -> None:
         self.program = program
         self.precision = precision
+        self.sparse = sparse
         self.warnings: list[str] = []
+        self.savings: list[Saving] = []
         self.shared: dict[tuple[object, ...], Var] = {}  # what lowerings derive from a value for several layers
         self._vars: dict[Value, Var] = {}
 
@@ -49,26 +55,45 @@ class Lowering:
         found = self._vars.get(v)
         if found is None:
             assert v.data is not None, f"{v!r} is not lowered yet"
-            found = self._vars[v] = self.constant(v) if annotation_of(v.type) is None else self._expanded(v)
+            found = self._vars[v] = self._expanded(v) or self.constant(v)
         return found
 
     def matrix(self, v: Value, swapped: bool) -> Var:
-        """A matrix, or its transpose; one in few bits is transposed before it is stored."""
-        if not swapped or v.data is None or annotation_of(v.type) is None:
-            return self.swapped(self[v]) if swapped else self[v]
+        """A matrix, or its transpose; one in few bits, or with a mask, is transposed before it is stored."""
+        if not swapped:
+            return self[v]
         key = ("transposed", v)
         if key not in self.shared:
-            self.shared[key] = self._expanded(v, swapped)
+            made = None if v.data is None else self._expanded(v, swapped)
+            self.shared[key] = made or self.swapped(self[v])
         return self.shared[key]
 
-    def _expanded(self, v: Value, swapped: bool = False) -> Var:
-        """A constant in few bits, expanded to the program's precision."""
-        data, annotation = transposed(v) if swapped else (v.data, annotation_of(v.type))
-        assert data is not None and annotation is not None
-        data = np.asarray(data, np.float32)
-        operation, stored = form(data, annotation, self.precision)
-        operands = [self.program.const(a, kind, key=id(a)) for a, kind in stored]
-        return self.op(operation, operands, self.precision, data.shape)
+    def _expanded(self, v: Value, swapped: bool = False) -> Var | None:
+        """A constant in few bits, or with a mask, expanded to the program's precision; None if it is neither."""
+        annotation, is_sparse = annotation_of(v.type), self.sparse.takes(v)
+        if annotation is None and not is_sparse:
+            return None
+        dense = self._form(v, swapped)
+        left = left_of(dense) if is_sparse else None
+        if left is not None and (told := saving(dense, left)).sparse < told.dense:
+            self.savings.append(told)
+            return expand(self.program, dense, left, self.precision)
+        if annotation is None:
+            return None
+        operands = [self.program.const(a, kind, key=id(a)) for a, kind in dense.operands]
+        return self.op(dense.operation, operands, self.precision, dense.operands[0][0].shape)
+
+    def _form(self, v: Value, swapped: bool) -> Form:
+        """How a weight is stored without a mask."""
+        if annotation_of(v.type) is None:
+            assert v.data is not None
+            data = np.asarray(v.data.T if swapped else v.data)
+            data = self._limited(data, v.name) if self.precision == "fp16" else data
+            stored = data.astype(TYPES[self.precision].numpy)
+            return Form("const", ((stored, self.precision),))
+        data, annotation = transposed(v) if swapped else (np.asarray(v.data), annotation_of(v.type))
+        assert annotation is not None
+        return form(np.asarray(data, np.float32), annotation, self.precision)
 
     def operands(self, node: Node) -> list[Var]:
         """Variables of the operands that are present."""
@@ -89,10 +114,16 @@ class Lowering:
             data = data.astype(np.float32 if v.type.dtype.is_float else np.int32)
         if data.dtype.itemsize == 8 and data.dtype.kind in "iu":
             data = np.clip(data, *limits(kind))  # INT64_MAX and its like stand for "to the end"
-        elif kind == "fp16" and data.dtype.itemsize > 2 and data.size <= SATURATED_SIZE and _beyond(data).any():
-            self.warnings.append(f"constant {v.name!r} holds finite numbers beyond fp16; they became +-{FP16_MAX:.0f}")
-            data = _within(data)
+        elif kind == "fp16" and data.dtype.itemsize > 2 and data.size <= SATURATED_SIZE:
+            data = self._limited(data, v.name)
         return self.program.const(data, kind, key=key)
+
+    def _limited(self, data: Array, name: str) -> Array:
+        """What fp16 holds of a constant."""
+        if not _beyond(data).any():
+            return data
+        self.warnings.append(f"constant {name!r} holds finite numbers beyond fp16; they became +-{FP16_MAX:.0f}")
+        return _within(data)
 
     def floats(self, data: Array, dtype: str = "") -> Var:
         """A constant of floats that the lowering computed, in the program's precision unless a type is given."""

@@ -12,15 +12,19 @@ import numpy as np
 
 from compiler.graph import Node, Value
 from compiler.tensor import BOOL, Array, DType
+from targets.apple.sparse import Saving, Sparse
 from targets.apple.weights import annotation_of, transposed
-from targets.coreml.compressed import form
+from targets.coreml.compressed import Form, form
+from targets.coreml.dtypes import TYPES, cast
 from targets.coreml.mil import Operand, Program, Var
+from targets.coreml.sparse import expand, masked, stored_bytes
 
 FP16_MAX = 65504.0
 SATURATED_SIZE = 1 << 22  # elements; larger constants are weights, and reported when they are written
 BYTES = ("int8", "uint8")
 Number = bool | int | float
 Operands = dict[str, Operand | None]
+DENSE = Sparse()
 
 
 class Lowering:
@@ -29,14 +33,19 @@ class Lowering:
     precision        "fp16" or "fp32": the element type of every float tensor inside
     ios              the deployment target's iOS version
     fuses_attention  whether attention becomes the one operation that the GPU has kernels for
+    sparse           which weights are stored as a mask and the numbers that are left
     """
 
-    def __init__(self, program: Program, precision: str, ios: int, fuses_attention: bool = False) -> None:
+    def __init__(
+        self, program: Program, precision: str, ios: int, fuses_attention: bool = False, sparse: Sparse = DENSE
+    ) -> None:
         self.program = program
         self.precision = precision
         self.ios = ios
         self.fuses_attention = fuses_attention
+        self.sparse = sparse
         self.warnings: list[str] = []
+        self.savings: list[Saving] = []
         self.shared: dict[tuple[object, ...], Var] = {}  # what lowerings derive from a value for several layers
         self._vars: dict[Value, Var] = {}
         self._wide: dict[Value, Var] = {}
@@ -53,20 +62,45 @@ class Lowering:
         return found
 
     def weight(self, v: Value, swapped: bool = False) -> Var:
-        """A constant, stored in as few bits as its annotation says; `swapped`: the transpose of a matrix."""
+        """A constant, stored in as few bits as its annotation says, with a mask if it has many zeros and that takes
+        fewer bytes; `swapped`: the transpose of a matrix."""
         assert v.data is not None, f"{v!r} is not lowered yet"
+        annotation, is_sparse = annotation_of(v.type), self.sparse.takes(v)
+        key = ("weight", id(v.data) if annotation is None else v, swapped)
+        if key not in self.shared and (annotation is not None or is_sparse):
+            dense, shape = self._form(v, swapped)
+            chosen = self._smaller(dense) if is_sparse else dense
+            if chosen.operation != "const":
+                self.shared[key] = expand(self.program, chosen, self.precision, shape, v.name or "const")
+        return self.shared.get(key) or self._whole(v, swapped)
+
+    def _whole(self, v: Value, swapped: bool) -> Var:
+        """A constant with all of its numbers."""
         name = v.name or "const"
+        assert v.data is not None
+        if swapped:
+            return self.program.const(v.data.T, self.dtype(v.type.dtype), name=name, key=(id(v.data), swapped))
+        return self.constant(v.data, name, v.type.dtype)
+
+    def _form(self, v: Value, swapped: bool) -> tuple[Form, tuple[int, ...]]:
+        """How a weight is stored without a mask, and its shape."""
         if annotation_of(v.type) is None:
-            if swapped:
-                return self.program.const(v.data.T, self.dtype(v.type.dtype), name=name, key=(id(v.data), swapped))
-            return self.constant(v.data, name, v.type.dtype)
-        key = ("weight", v, swapped)
-        if key not in self.shared:
-            data, annotation = transposed(v) if swapped else (v.data, annotation_of(v.type))
-            assert annotation is not None
-            operation, operands = form(np.asarray(data, np.float32), annotation, self.precision, self.ios)
-            self.shared[key] = self.program.constexpr(operation, operands, (self.precision, data.shape), name)
-        return self.shared[key]
+            assert v.data is not None
+            data = self._saturated(v.data, v.name) if self.precision == "fp16" else v.data
+            stored = cast(data.T if swapped else data, TYPES[self.precision].numpy)[0]
+            return Form("const", {"val": (stored, self.precision)}), stored.shape
+        data, annotation = transposed(v) if swapped else (np.asarray(v.data), annotation_of(v.type))
+        assert annotation is not None
+        return form(np.asarray(data, np.float32), annotation, self.precision, self.ios), data.shape
+
+    def _smaller(self, dense: Form) -> Form:
+        """The same with a mask, if that takes fewer bytes."""
+        sparse = masked(dense, self.ios)
+        saving = Saving(stored_bytes(dense), stored_bytes(sparse))
+        if saving.sparse >= saving.dense:
+            return dense
+        self.savings.append(saving)
+        return sparse
 
     def __getitem__(self, v: Value) -> Var:
         var = self.raw(v)

@@ -60,7 +60,7 @@ class IntegerModel:
             self.inputs = {name: tensors[n] for name, n in signature.inputs.items()}
             self.outputs = {name: tensors[n] for name, n in signature.outputs.items()}
         for operator in self._graph.operators:
-            _check(operator, tensors)
+            check_operator(operator, tensors)
         self._constants = {t.number: t.array() for t in tensors if t.data is not None and t.nbytes is not None}
         self._states: dict[int, Array] = {}
         self.reset()
@@ -101,7 +101,8 @@ class IntegerModel:
             yield name, array
 
 
-def _check(operator: Operator, tensors: tuple[Tensor, ...]) -> None:
+def check_operator(operator: Operator, tensors: tuple[Tensor, ...]) -> None:
+    """NoReferenceError for an operator that no kernel here evaluates."""
     kernel = KERNELS.get(operator.code)
     if kernel is None:
         raise refused(operator, "is of a kind that is not covered")

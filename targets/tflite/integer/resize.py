@@ -15,7 +15,7 @@ def _bilinear(node: Node) -> Array:
     """Places and weights have 10 bits of fraction; the sum of four products is rounded once, half away from zero."""
     x = node.value().astype(np.int64)
     (top, bottom, y), (left, right, z) = (
-        _places(node, size, out) for size, out in zip(x.shape[1:3], node.ints(1), strict=True)
+        places(node, size, out) for size, out in zip(x.shape[1:3], node.ints(1), strict=True)
     )
     y, z = y[:, None, None], z[None, :, None]
     one = 1 << BITS
@@ -27,7 +27,7 @@ def _bilinear(node: Node) -> Array:
     return truncated(total + half, 1 << 2 * BITS).astype(node.value().dtype)
 
 
-def _places(node: Node, size: int, out: int) -> tuple[Array, Array, Array]:
+def places(node: Node, size: int, out: int) -> tuple[Array, Array, Array]:
     """For each of `out` places the elements before and after it, and its distance to the former."""
     if node.option("AlignCorners", False) and out > 1:
         step = (((size - 1) << BITS) + (out - 1) // 2) // (out - 1)

@@ -1,0 +1,321 @@
+"""Products of matrices of floats: register-blocked micro-kernels, and what walks over their tiles."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from hashlib import sha256
+from typing import ClassVar
+
+from codegen.expression import Apply, Body, Expression, Number, Operand, functions, operands, write
+from codegen.neon.gemm_model import schedule
+from codegen.neon.gemm_schedule import LEVELS, ROW, WEIGHTS, Schedule, move_part, registers
+from codegen.neon.gemm_tail import Constant, Tail
+from codegen.neon.vectors import VECTOR
+from codegen.program import Kernel, Parameter
+
+WIDTH = 4  # floats of a vector
+SIZE = 4  # bytes of a float
+SPARE = "x6"
+LABEL = 1  # of the loop; those around it follow
+LINE = 104  # letters of instructions in a line of source
+
+
+def sizes(*names: str) -> list[Parameter]:
+    """Parameters that count something."""
+    return [Parameter("size_t", name) for name in names]
+
+
+def other(tail: Expression) -> list[Parameter]:
+    """The second operand of a tail, which lies as the result does."""
+    return [Parameter("const float *", "r")] * any(o.index == 1 for o in operands(tail))
+
+
+class Turn(Kernel):
+    """A turn of the loop of a tile, as a macro."""
+
+    family = "gemm"
+    template = "neon/gemm_turn.c.j2"
+    is_internal = True
+    is_assembly: ClassVar[bool] = True
+    rows: int
+    vectors: int
+    in_order: bool = False
+
+    @property
+    def name(self) -> str:
+        return f"TURN_{self.rows}X{WIDTH * self.vectors}{'_IN_ORDER' * self.in_order}"
+
+    @property
+    def parameters(self) -> Sequence[Parameter]:
+        return ()
+
+    @property
+    def schedule(self) -> Schedule:
+        """Of the loop."""
+        made = schedule(self.rows, self.vectors, in_order=self.in_order)
+        assert made is not None
+        return made
+
+    @property
+    def lines(self) -> list[str]:
+        """Of source."""
+        return packed(self.schedule.turn())
+
+
+class Strip(Kernel):
+    """Tiles of y = tail(x w + b), one below the other: each of `rows` rows of x and `columns` columns.
+
+    w holds the biases of the columns, in whole vectors, then for each element of a row their weights; the tiles of a
+    strip share it.
+
+    rest      depth modulo the elements that a turn of the loop takes
+    is_short  depth is less than that
+    in_order  for cores that issue in order
+    levels    a row of x is `depth` elements if this is 0; else `count1` times so many, `pitch1` apart, and that again
+              `count2` times, `pitch2` apart, and so on
+    """
+
+    family = "gemm"
+    template = "neon/gemm_strip.c.j2"
+    is_internal = True
+    is_assembly: ClassVar[bool] = True
+    rows: int
+    columns: int
+    rest: int = 0
+    is_short: bool = False
+    levels: int = 0
+    in_order: bool = False
+    tail: Expression = Operand(0)
+
+    @property
+    def name(self) -> str:
+        depth = f"_k{self.rest}{'_only' if self.is_short else ''}" if self.rest else ""
+        kind = f"conv{self.levels}" if self.levels else "gemm"
+        return f"{kind}_strip_{self.rows}x{self.columns}{depth}{'_in_order' * self.in_order}{suffix(self.tail)}"
+
+    @property
+    def parameters(self) -> Sequence[Parameter]:
+        pointers = [Parameter("const float *", "x"), *sizes("ldx"), Parameter("const float *", "w"), *other(self.tail)]
+        levels = [f"{name}{i}" for i in range(1, self.levels + 1) for name in ("count", "pitch")]
+        return [*pointers, Parameter("float *", "y"), *sizes("ldy", "tiles", "depth", *levels)]
+
+    @property
+    def turn(self) -> Turn:
+        """The loop."""
+        return Turn(rows=self.rows, vectors=self.vectors, in_order=self.in_order)
+
+    @property
+    def needs(self) -> Sequence[Kernel]:
+        return [] if self.is_short else [self.turn]
+
+    @property
+    def vectors(self) -> int:
+        """Of a row of a tile."""
+        return -(-self.columns // WIDTH)
+
+    @property
+    def last(self) -> int:
+        """Columns in the last vector."""
+        return self.columns - WIDTH * (self.vectors - 1)
+
+    @property
+    def schedule(self) -> Schedule:
+        """Of the loop."""
+        return self.turn.schedule
+
+    @property
+    def end(self) -> Tail:
+        """The tail on registers."""
+        return Tail(self.tail, self.schedule.free, self.vectors)
+
+    @property
+    def has_other(self) -> bool:
+        """Whether the tail reads a second value."""
+        return bool(other(self.tail))
+
+    def body(self, accumulator: str, second: str) -> Body:
+        """The tail of one vector of results, with intrinsics."""
+        return write(self.tail, VECTOR, {0: accumulator, 1: second}, prefix=f"{accumulator}_")
+
+    # -- assembly --------------------------------------------------------------------------------------------
+
+    @property
+    def constants(self) -> list[Constant]:
+        """Numbers of the tail that come in general registers."""
+        return [c for c in self.end.constants if c.operand] if self.end.fits else []
+
+    @property
+    def clobbers(self) -> list[str]:
+        """Registers that the assembly uses besides its operands."""
+        used = [f"x{ROW + i}" for i in range(self.rows)] + [SPARE, WEIGHTS]
+        used += [*self.schedule.general] * (not self.is_short) + [LEVELS[i] for i in range(self.levels)]
+        end = self.end
+        vectors = range(self.schedule.registers)
+        extra = [r for r in end.used if r >= len(vectors)] if end.fits else []
+        return used + [f"v{r}" for r in (*vectors, *extra)]
+
+    def assembly(self) -> list[tuple[str, list[str]]]:
+        """Blocks of instructions with what they do, the lines of source packed."""
+        s = self.schedule
+        blocks = [("the rows", self._rows()), ("one tile: biases", ["0:", f"mov {WEIGHTS}, %[w]", *self._biases()])]
+        levels = range(self.levels, 0, -1)
+        opened = [line for i in levels for line in (f"mov {LEVELS[i - 1]}, %[count{i}]", f"{LABEL + i}:")]
+        first = [*s.begin(), *opened] if not self.rest else [*opened, *s.begin()]
+        blocks.append(("its weights, which are loaded ahead", first))
+        if not self.is_short:
+            count = [*s.enter(), f"{LABEL}:"]
+            blocks.append((f"{s.per_turn} elements of each row", [*count, self.turn.name, f"b.ne {LABEL}b"]))
+        if self.rest:
+            blocks.append((f"the last {self.rest}", s.rest(self.rest)))
+        for i in range(1, self.levels + 1):
+            back = [f"sub {WEIGHTS}, {WEIGHTS}, #{s.surplus(self.rest)}"] if self.rest and i == 1 else []
+            moved = [f"add x{ROW + k}, x{ROW + k}, %[jump{i}]" for k in range(self.rows)]
+            again = [f"subs {LEVELS[i - 1]}, {LEVELS[i - 1]}, #1", *back, *moved, f"b.ne {LABEL + i}b"]
+            blocks.append(("the next part of each row", again))
+        blocks += self._finish()
+        moved = [f"add x{ROW + i}, x{ROW + i}, %[next]" for i in range(self.rows)]
+        blocks.append(("the next tile", ["subs %[tiles], %[tiles], #1", *moved, "b.ne 0b"]))
+        return [(title, packed(lines)) for title, lines in blocks if lines]
+
+    def _rows(self) -> list[str]:
+        first = [f"mov x{ROW}, %[x]"]
+        return first + [f"add x{ROW + i}, x{ROW + i - 1}, %[ldx]" for i in range(1, self.rows)]
+
+    def _biases(self) -> list[str]:
+        s, v = self.schedule, self.vectors
+        lines: list[str] = []
+        for i in range(self.rows):
+            if v <= WIDTH:
+                forward = f", #{16 * v}" if i == self.rows - 1 else ""
+                lines.append(f"ld1 {registers(s.accumulator(i, 0), v)}, [{WEIGHTS}]{forward}")
+                continue
+            lines += _wide("ld", [s.accumulator(i, j) for j in range(v)], WEIGHTS)
+        return lines if v <= WIDTH else [*lines, f"add {WEIGHTS}, {WEIGHTS}, #{16 * v}"]
+
+    def _finish(self) -> list[tuple[str, list[str]]]:
+        s, end = self.schedule, self.end
+        lines = [c.line for c in end.constants] if end.fits else []
+        for i in range(self.rows):
+            row = [s.accumulator(i, j) for j in range(self.vectors)]
+            if end.fits:
+                lines += self._across("ld", end.others, "%[r]") if self.has_other else []
+                lines += end.row(row)
+            lines += self._across("st", row, "%[y]")
+        title = f"{', '.join(functions(self.tail))}, then stored" if end.fits and functions(self.tail) else "results"
+        return [(title, lines)]
+
+    def _across(self, verb: str, row: list[int], pointer: str) -> list[str]:
+        """Load or store a row of the result, and go on to the next one; no more than its columns."""
+        if self.vectors <= WIDTH and self.last == WIDTH:
+            return [f"{verb}1 {registers(row[0], self.vectors)}, [{pointer}], %[ldy]"]
+        if self.last == WIDTH:
+            return [*_wide(verb, row, pointer), f"add {pointer}, {pointer}, %[ldy]"]
+        lines = [*_wide(verb, row[:-1], pointer), f"add {SPARE}, {pointer}, #{16 * (self.vectors - 1)}"]
+        lines += move_part(row[-1], SIZE * self.last, SPARE, verb)
+        return [*lines, f"add {pointer}, {pointer}, %[ldy]"]
+
+    @property
+    def jumps(self) -> list[str]:
+        """What pointers to rows go on by when a level ends, as text."""
+        total, made = "depth", []
+        for i in range(1, self.levels + 1):
+            made.append(f"pitch{i} - {total}")
+            total = f"count{i} * pitch{i}"
+        return [*made, f"{self.rows} * ldx - {total}"]
+
+
+class Gemm(Kernel):
+    """y [m, n] = tail(x [m, k] w [k, n] + b [n]), with m = `tiles` * rows + `last_tiles` * last_rows. `block` tiles are
+    done with all columns before the next ones begin. Rows lie densely, or `ldx` and `ldy` elements apart if it
+    `is_strided`."""
+
+    family = "gemm"
+    template = "neon/gemm.c.j2"
+    rows: int
+    vectors: int
+    last_rows: int = 0
+    last_columns: int = 0
+    rest: int = 0
+    is_short: bool = False
+    is_strided: bool = False
+    in_order: bool = False
+    tail: Expression = Operand(0)
+
+    @property
+    def name(self) -> str:
+        last = f"_{self.last_rows}_{self.last_columns}" if self.last_rows or self.last_columns else ""
+        depth = f"_k{self.rest}{'_only' if self.is_short else ''}" if self.rest else ""
+        kind = "_strided" * self.is_strided + "_in_order" * self.in_order
+        return f"gemm_{self.rows}x{self.columns}{last}{depth}{kind}{suffix(self.tail)}"
+
+    @property
+    def columns(self) -> int:
+        """Of a tile."""
+        return WIDTH * self.vectors
+
+    @property
+    def has_other(self) -> bool:
+        """Whether the tail reads a second value."""
+        return bool(other(self.tail))
+
+    @property
+    def parameters(self) -> Sequence[Parameter]:
+        pointers = [Parameter("const float *", "x"), Parameter("const float *", "w"), *other(self.tail)]
+        last, apart = ["last_tiles"] * bool(self.last_rows), ["ldx", "ldy"] * self.is_strided
+        counts = ["tiles", *last, "n", "k", "block", *apart]
+        return [*pointers, Parameter("float *", "y"), *sizes(*counts)]
+
+    @property
+    def needs(self) -> Sequence[Kernel]:
+        heights = [h for h in (self.rows, self.last_rows) if h]
+        return [self.strip(h, w) for h in heights for w in (self.columns, self.last_columns) if w]
+
+    def strip(self, rows: int, columns: int) -> Strip:
+        """The micro-kernel of a size."""
+        return Strip(
+            rows=rows,
+            columns=columns,
+            rest=self.rest,
+            is_short=self.is_short,
+            in_order=self.in_order,
+            tail=self.tail,
+        )
+
+
+def _wide(verb: str, row: list[int], pointer: str) -> list[str]:
+    """Load or store whole vectors that lie one after the other, pairs at once; the pointer stays."""
+    lines = [f"{verb}p q{row[j]}, q{row[j + 1]}, [{pointer}, #{16 * j}]" for j in range(0, len(row) - 1, 2)]
+    return [*lines, f"{verb}r q{row[-1]}, [{pointer}, #{16 * (len(row) - 1)}]"] if len(row) % 2 else lines
+
+
+def packed(lines: Sequence[str]) -> list[str]:
+    """Lines of source: strings of some instructions each; labels, and macros as they are, on their own."""
+    made: list[str] = []
+    now = ""
+    for line in lines:
+        alone = line.endswith(":") or line.isupper()
+        if now and (alone or len(now) + len(line) > LINE):
+            made.append(f'"{now}"')
+            now = ""
+        if alone:
+            made.append(line if line.isupper() else f'"{line}\\n"')
+        else:
+            now += f"{line}\\n "
+    return [*made, f'"{now}"'] if now else made
+
+
+RELU: Expression = Apply("max", (Operand(0), Number(0)))
+SHORT = {RELU: "_relu", Apply("min", (RELU, Number(6.0))): "_relu6"}
+
+
+def suffix(tail: Expression) -> str:
+    """Of the name of a kernel: the functions at its end."""
+    done = functions(tail)
+    if not done or tail in SHORT:
+        return SHORT.get(tail, "")
+    return f"_{'_'.join(done)}_{digest(tail)}"
+
+
+def digest(value: object) -> str:
+    """A short word that tells values apart, of which a name cannot hold all."""
+    return sha256(repr(value).encode()).hexdigest()[:6]

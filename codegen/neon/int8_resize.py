@@ -1,0 +1,43 @@
+"""Images of another size, bilinearly, and places of extremes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from codegen.neon.gemm import sizes
+from codegen.program import Kernel, Parameter
+
+
+class Bilinear(Kernel):
+    """Images [images, height, width, channels] to `rows` x `columns` pixels. For each row and column of the result a
+    table holds the places before and after it, and its distance from the former in units of 1/1024."""
+
+    family = "int8"
+    template = "neon/int8_bilinear.c.j2"
+
+    @property
+    def name(self) -> str:
+        return "int8_bilinear"
+
+    @property
+    def parameters(self) -> Sequence[Parameter]:
+        tables = [Parameter("const int32_t *", name) for name in ("down", "right")]
+        counts = sizes("images", "height", "width", "channels", "rows", "columns")
+        return [Parameter("const int8_t *", "x"), *tables, Parameter("int8_t *", "y"), *counts]
+
+
+class Extreme(Kernel):
+    """Where along an axis of `n` elements, `inner` apart, the first greatest or least one is."""
+
+    family = "int8"
+    template = "neon/int8_extreme.c.j2"
+    is_greatest: bool
+    ctype: str
+
+    @property
+    def name(self) -> str:
+        return f"int8_place_of_{'greatest' if self.is_greatest else 'least'}_{self.ctype[:-2]}"
+
+    @property
+    def parameters(self) -> Sequence[Parameter]:
+        return [Parameter("const int8_t *", "x"), Parameter(f"{self.ctype} *", "y"), *sizes("outer", "n", "inner")]

@@ -1,0 +1,293 @@
+"""Convolutions with 3 x 3 filters by fewer multiplications: F(2x2, 3x3) and F(4x4, 3x3) (A. Lavin, S. Gray, Fast
+Algorithms for Convolutional Neural Networks, 2016).
+
+Each tile of `out` x `out` pixels comes from a patch of size x size, size = out + 2. Patches are transformed
+(`Input`); for each of their size x size places the patches of all tiles are a matrix [tiles, channels], to be
+multiplied by a matrix [channels, filters]; the products are transformed back (`Output`). The point 1 is among those of
+the transforms, so a bias is added to the products of place (1, 1) alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from codegen.expression import Body, Expression, Operand, write
+from codegen.neon.gemm import WIDTH, Gemm, other, sizes, suffix
+from codegen.neon.vectors import VECTOR
+from codegen.program import Kernel, Parameter
+from compiler.tensor import Array
+
+# Of filters, patches and products, by pixels of a tile's side.
+G = {
+    2: np.array([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]]),
+    4: np.array(
+        [[6, 0, 0], [-4, -4, -4], [-4, 4, -4], [1, 2, 4], [1, -2, 4], [0, 0, 24]],
+    )
+    / 24,
+}
+B = {
+    2: np.array([[1, 0, -1, 0], [0, 1, 1, 0], [0, -1, 1, 0], [0, 1, 0, -1]]),
+    4: np.array(
+        [
+            *([4, 0, -5, 0, 1, 0], [0, -4, -4, 1, 1, 0], [0, 4, -4, -1, 1, 0]),
+            *([0, -2, -1, 2, 1, 0], [0, 2, -1, -2, 1, 0], [0, 4, 0, -5, 0, 1]),
+        ]
+    ),
+}
+A = {
+    2: np.array([[1, 1, 1, 0], [0, 1, -1, -1]]),
+    4: np.array([[1, 1, 1, 1, 1, 0], [0, 1, -1, 2, -2, 0], [0, 1, 1, 4, 4, 0], [0, 1, -1, 8, -8, 1]]),
+}
+# Lines of C: a result from places p0, p1, ..., and before them what several of them share.
+INPUT = {
+    2: ["*t0 = vsubq_f32(p0, p2);", "*t1 = vaddq_f32(p1, p2);", "*t2 = vsubq_f32(p2, p1);", "*t3 = vsubq_f32(p1, p3);"],
+    4: [
+        "const float32x4_t even4 = vfmsq_n_f32(p4, p2, 4.0f), odd4 = vfmsq_n_f32(p3, p1, 4.0f);",
+        "const float32x4_t even1 = vsubq_f32(p4, p2), odd1 = vsubq_f32(p3, p1);",
+        "*t0 = vfmaq_n_f32(vfmsq_n_f32(p4, p2, 5.0f), p0, 4.0f);",
+        "*t1 = vaddq_f32(even4, odd4);",
+        "*t2 = vsubq_f32(even4, odd4);",
+        "*t3 = vfmaq_n_f32(even1, odd1, 2.0f);",
+        "*t4 = vfmsq_n_f32(even1, odd1, 2.0f);",
+        "*t5 = vfmaq_n_f32(vfmsq_n_f32(p5, p3, 5.0f), p1, 4.0f);",
+    ],
+}
+OUTPUT = {
+    2: [
+        "*t0 = vaddq_f32(p0, vaddq_f32(p1, p2));",
+        "*t1 = vsubq_f32(vsubq_f32(p1, p2), p3);",
+    ],
+    4: [
+        "const float32x4_t sum1 = vaddq_f32(p1, p2), sum2 = vaddq_f32(p3, p4);",
+        "const float32x4_t difference1 = vsubq_f32(p1, p2), difference2 = vsubq_f32(p3, p4);",
+        "*t0 = vaddq_f32(p0, vaddq_f32(sum1, sum2));",
+        "*t1 = vfmaq_n_f32(difference1, difference2, 2.0f);",
+        "*t2 = vfmaq_n_f32(sum1, sum2, 4.0f);",
+        "*t3 = vaddq_f32(vfmaq_n_f32(difference1, difference2, 8.0f), p5);",
+    ],
+}
+
+
+class Line(Kernel):
+    """The transform of a line of a patch, or of products."""
+
+    family = "winograd"
+    template = "neon/winograd_line.c.j2"
+    is_internal = True
+    out: int
+    is_input: bool
+
+    @property
+    def name(self) -> str:
+        return f"winograd{self.out}_{'input' if self.is_input else 'output'}_line"
+
+    @property
+    def size(self) -> int:
+        """Of a patch."""
+        return self.out + 2
+
+    @property
+    def results(self) -> int:
+        """How many come out."""
+        return self.size if self.is_input else self.out
+
+    @property
+    def lines(self) -> Sequence[str]:
+        """Of its body."""
+        return (INPUT if self.is_input else OUTPUT)[self.out]
+
+    @property
+    def parameters(self) -> Sequence[Parameter]:
+        given = [Parameter("float32x4_t", f"p{i}") for i in range(self.size)]
+        return [*given, *(Parameter("float32x4_t *", f"t{i}") for i in range(self.results))]
+
+    @property
+    def prototype(self) -> str:
+        """It is a part of loops."""
+        return super().prototype.replace("static void", "static inline __attribute__((always_inline)) void")
+
+
+class Input(Kernel):
+    """The patches of `lines` lines of tiles, transformed: [tiles, size * size, channels]."""
+
+    family = "winograd"
+    template = "neon/winograd_input.c.j2"
+    out: int
+    tiles: int
+    width: int
+    channels: int
+
+    @property
+    def name(self) -> str:
+        return f"winograd{self.out}_input_{self.channels}_at_{self.tiles}_of_{self.width}"
+
+    @property
+    def parameters(self) -> Sequence[Parameter]:
+        return [Parameter("const float *", "x"), Parameter("float *", "v"), *sizes("lines")]
+
+    @property
+    def line(self) -> Line:
+        """The transform of one line."""
+        return Line(out=self.out, is_input=True)
+
+    @property
+    def needs(self) -> Sequence[Kernel]:
+        return [self.line]
+
+
+class Output(Kernel):
+    """Pixels from the products of tiles [tiles, size * size, filters]; the last tiles of a line, and of all lines, may
+    have fewer pixels than others."""
+
+    family = "winograd"
+    template = "neon/winograd_output.c.j2"
+    out: int
+    tiles: int
+    width: int
+    filters: int
+    is_ragged: bool = False
+    tail: Expression = Operand(0)
+
+    @property
+    def name(self) -> str:
+        ragged = "_ragged" * self.is_ragged
+        return f"winograd{self.out}_output_{self.filters}_at_{self.width}{ragged}{suffix(self.tail)}"
+
+    @property
+    def has_other(self) -> bool:
+        """Whether the tail reads a second value."""
+        return bool(other(self.tail))
+
+    @property
+    def parameters(self) -> Sequence[Parameter]:
+        pointers = [Parameter("const float *", "z"), *other(self.tail), Parameter("float *", "y")]
+        return [*pointers, *sizes("lines", *["height"] * self.is_ragged)]
+
+    @property
+    def line(self) -> Line:
+        """The transform of one line."""
+        return Line(out=self.out, is_input=False)
+
+    @property
+    def needs(self) -> Sequence[Kernel]:
+        return [self.line]
+
+    def body(self, value: str, second: str) -> Body:
+        """The tail of one vector of results."""
+        return write(self.tail, VECTOR, {0: value, 1: second}, prefix=f"{value}_")
+
+
+class Winograd(Kernel):
+    """y = tail(conv(x, w) + b) for 3 x 3 filters, stride 1: `lines` lines of `tiles` tiles, `block` of them at a time;
+    of these lines those from `begin`, a multiple of the block, to before `end`, another one or the end of all.
+
+    gemm, counts             of the products of a block: the kernel, and its numbers of tiles of rows
+    last_gemm, last_counts   of those of the last block, if that has fewer lines
+    """
+
+    family = "winograd"
+    template = "neon/winograd.c.j2"
+    out: int
+    images: int
+    height: int
+    width: int
+    channels: int
+    filters: int
+    out_height: int
+    out_width: int
+    block: int
+    gemm: Gemm
+    counts: tuple[int, ...]
+    last_gemm: Gemm | None = None
+    last_counts: tuple[int, ...] = ()
+    tail: Expression = Operand(0)
+
+    @property
+    def name(self) -> str:
+        images = f"_n{self.images}" * (self.images > 1)
+        size = f"{self.height}x{self.width}_to_{self.filters}_at_{self.out_height}x{self.out_width}"
+        return f"conv_winograd{self.out}_{self.channels}_at_{size}{images}{suffix(self.tail)}"
+
+    @property
+    def has_other(self) -> bool:
+        """Whether the tail reads a second value."""
+        return bool(other(self.tail))
+
+    @property
+    def parameters(self) -> Sequence[Parameter]:
+        pointers = [Parameter("const float *", "x"), Parameter("const float *", "w"), *other(self.tail)]
+        return [*pointers, *(Parameter("float *", name) for name in ("y", "v", "z")), *sizes("begin", "end")]
+
+    @property
+    def places(self) -> int:
+        """Of a patch."""
+        return (self.out + 2) ** 2
+
+    @property
+    def lines(self) -> int:
+        """Of tiles."""
+        return -(-self.out_height // self.out)
+
+    @property
+    def tiles(self) -> int:
+        """Of a line."""
+        return -(-self.out_width // self.out)
+
+    @property
+    def panel(self) -> int:
+        """Weights of a place."""
+        return (self.channels + 1) * -(-self.filters // WIDTH) * WIDTH
+
+    @property
+    def input(self) -> Input:
+        """What transforms patches."""
+        return Input(out=self.out, tiles=self.tiles, width=self.width, channels=self.channels)
+
+    @property
+    def output(self) -> Output:
+        """What transforms products."""
+        ragged = bool(self.out_height % self.out or self.out_width % self.out)
+        return Output(
+            out=self.out,
+            tiles=self.tiles,
+            width=self.out_width,
+            filters=self.filters,
+            is_ragged=ragged,
+            tail=self.tail,
+        )
+
+    @property
+    def needs(self) -> Sequence[Kernel]:
+        return [k for k in (self.input, self.gemm, self.last_gemm, self.output) if k is not None]
+
+    def scratch(self, channels: int) -> int:
+        """Bytes of the patches or products of a block."""
+        return 4 * self.block * self.tiles * self.places * channels
+
+
+def transformed(w: Array, out: int) -> Array:
+    """Filters [M, C, 3, 3] as matrices [places, C, M], computed in float64."""
+    m, c = w.shape[:2]
+    filters = w.astype(np.float64).transpose(2, 3, 1, 0).reshape(9, c * m)
+    return np.asarray(np.kron(G[out], G[out]) @ filters).reshape(-1, c, m)
+
+
+def accuracy(w: Array, out: int, tiles: int = 8) -> float:
+    """The signal-to-noise ratio in dB of float32 results for patches of random numbers, against float64."""
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((tiles, out + 2, out + 2, w.shape[1])).astype(np.float32)
+    u = transformed(w, out)
+    side = out + 2
+
+    def results(kind: type[np.floating]) -> Array:
+        b, a = B[out].astype(kind), A[out].astype(kind)
+        v = np.einsum("ik,tklc,jl->ijtc", b, x.astype(kind), b, optimize=True).reshape(side**2, tiles, -1)
+        z = np.matmul(v, u.astype(kind)).reshape(side, side, tiles, -1)
+        return np.einsum("ik,kltm,jl->tijm", a, z, a, optimize=True)
+
+    want = results(np.float64)
+    noise = float(np.square(results(np.float32) - want).sum())
+    signal = float(np.square(want).sum())
+    return 10 * float(np.log10(signal / noise)) if noise and signal else float("inf")

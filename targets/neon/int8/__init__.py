@@ -1,0 +1,1 @@
+"""Libraries of integer arithmetic: the operators of a TensorFlow Lite model, each a call of a kernel."""

@@ -1,0 +1,26 @@
+"""Images with a border of what stands for zero."""
+
+from __future__ import annotations
+
+from codegen.neon.int8_border import Int8Border
+from codegen.program import Pointer
+from targets.neon.int8.program import IntegerProgram
+from targets.tflite.integer.kernel import Node
+from targets.tflite.integer.windows import Window
+
+
+def bordered(
+    p: IntegerProgram, node: Node, window: Window, fill: int, source: int = 0
+) -> tuple[Pointer, tuple[int, int]]:
+    """Where an image lies with the border that its windows reach into, and its height and width with it."""
+    x = node.tensor(source)
+    images, height, width, channels = x.shape
+    (top, bottom), (left, right) = window.padding((height, width))
+    if not any((top, bottom, left, right)):
+        return p.at(x), (height, width)
+    tall, wide = height + top + bottom, width + left + right
+    place = p.scratch(images * tall * wide * channels, "bordered")
+    title = f"a border of {top} above, {bottom} below, {left} left, {right} right"
+    line = (width * channels, top, bottom, left * channels, right * channels)
+    p.call(node, Int8Border(), p.at(x), place, images, height, *line, fill, title=title)
+    return place, (tall, wide)

@@ -1,0 +1,180 @@
+"""Attention: of floats in blocks of queries and keys, of other types one query at a time."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from codegen.expression import Apply, Expression, Operand
+from codegen.neon.attention import OVERREAD, Attention, Blocks, FewQueries, Ints, Product, rounded
+from codegen.neon.gemm import SIZE
+from codegen.neon.gemm_model import tiles
+from codegen.neon.plain_attention import PlainAttention
+from codegen.program import Pointer, Split
+from compiler import ops
+from compiler.graph import Node, Value
+from compiler.ops.layout import order_of
+from compiler.tensor import BOOL, F32, F64
+from targets.neon.blocking import Core, block
+from targets.neon.lower import matmul
+from targets.neon.lower.indexing import operands
+from targets.neon.lower.moving import dense
+from targets.neon.lower.strided import Lying, lying
+from targets.neon.needs import FLOATS, types_of
+from targets.neon.program import Program, ctype_of
+from targets.neon.table import lowers
+
+ROWS = 32  # queries of a block
+FEW = 4  # queries for which keys are not packed
+KEYS = 256  # keys of a block, if there are more than twice as many
+CAUSAL_KEYS = 64  # the same where later blocks are not needed
+SUM: Expression = Apply("add", (Operand(0), Operand(1)))
+
+assert OVERREAD == matmul.OVERREAD
+
+
+class Operands(NamedTuple):
+    """Where queries, keys, values and the mask lie."""
+
+    q: Lying
+    k: Lying
+    v: Lying
+    mask: Lying | None
+
+    @property
+    def are_rows(self) -> bool:
+        """Whether what belongs to a query or key lies side by side."""
+        return all(x.strides[-1] == 1 for x in (self.q, self.k, self.v))
+
+
+@lowers(ops.Attention, needs=(types_of(0, among=FLOATS, what="queries"),))
+def _attention(p: Program, node: Node, op: ops.Attention) -> None:
+    q, k, v, *masks = operands(node)
+    given = Operands(lying(q), lying(k), lying(v), lying(masks[0]) if masks else None)
+    steps = mask_steps(masks[0], given.mask) if masks and given.mask else (0, 0, 0, 0)
+    is_whole = node.output.type.size and k.type.size
+    if q.type.dtype is F32 and given.are_rows and steps[3] in (0, 1) and is_whole:
+        _tiled(p, node, op, given, steps)
+    else:
+        _plain(p, node, op)
+
+
+def mask_steps(mask: Value, of: Lying) -> Ints:
+    """Elements of the mask from one of the batch, head, query and key to the next."""
+    own = zip(mask.type.dims, of.strides, strict=True)
+    return (*[0] * (4 - mask.type.rank), *(0 if d == 1 else s for d, s in own))
+
+
+def _tiled(p: Program, node: Node, op: ops.Attention, given: Operands, steps: Ints) -> None:
+    q, k, v, *masks = operands(node)
+    batch, heads, queries, depth = q.type.dims
+    shared, keys = k.type.dims[1:3]
+    places = [x.at(p) for x in given if x is not None]
+    y, y_steps = _result(p, node)
+    width = v.type.dims[3]
+    is_few = queries <= FEW and depth % 4 == 0 and width % 4 == 0
+    rows, cols = cut(queries, 1 if is_few else ROWS), cut(keys, keys if is_few else CAUSAL_KEYS if op.causal else KEYS)
+    scores, sums = ((), ()) if is_few else products(rows, cols, depth, width, p.core)
+    kernel = (FewQueries if is_few else Attention)(
+        batch=batch,
+        heads=heads,
+        shared=shared,
+        queries=queries,
+        keys=keys,
+        depth=depth,
+        width=width,
+        scale=op.scale,
+        q=given.q.strides[:3],
+        k=given.k.strides[:3],
+        v=given.v.strides[:3],
+        y=y_steps[:3],
+        rows=rows,
+        cols=cols,
+        scores=scores,
+        sums=sums,
+        mask=steps if masks else (),
+        mask_type=ctype_of(masks[0].type.dtype) if masks else "",
+        causal=op.causal,
+        softcap=op.softcap,
+    )
+    own = SIZE * kernel.places["end"]
+    scratch = p.scratch(own * p.threads, "scores")
+    split = Split(kernel.items, begin="begin", end="end", own={"scratch": own})
+    title = f"attention of {q.type} to {k.type}"
+    p.call(kernel, *places, y, scratch, 0, kernel.items, node=node, title=title, split=split)
+
+
+def cut(size: int, block_size: int) -> Blocks:
+    """Blocks of so many elements, the last one of up to twice as many."""
+    blocks = max(size // block_size, 1)
+    return Blocks(blocks, block_size if blocks > 1 else size, size - (blocks - 1) * block_size)
+
+
+def products(
+    rows: Blocks, cols: Blocks, depth: int, width: int, core: Core
+) -> tuple[tuple[Product, ...], tuple[Product, ...]]:
+    """Queries by keys and scores by values, for each kind of block of queries and of keys."""
+    heights = [*[rows.size] * (rows.blocks > 1), rows.last]
+    lengths = [rounded(n) for n in (*[cols.size] * (cols.blocks > 1), cols.last)]
+    first = (product(heights[0], n, depth, core) for n in lengths[:1])
+    vectors = next(first).gemm.vectors, product(heights[0], width, lengths[0], core).gemm.vectors
+    scores = [product(m, n, depth, core, vectors[0]) for m in heights for n in lengths]
+    sums = [product(m, width, n, core, vectors[1]) for m in heights for n in lengths]
+    if cols.blocks > 1:
+        sums = [s._replace(gemm=s.gemm.with_(tail=SUM)) for s in sums]
+    return tuple(scores), tuple(sums)
+
+
+def product(m: int, n: int, k: int, core: Core, vectors: int = 0) -> Product:
+    """The kernel for rows at any distance, with panels of so many vectors if these are given."""
+    in_order = core.is_in_order
+    way = tiles(m, n, k, vectors=vectors, in_order=in_order)
+    counts = (way.count, way.last_count) if way.last_rows else (way.count,)
+    kernel = matmul.gemm(way, k, in_order=in_order).with_(is_strided=True)
+    return Product(kernel, counts, block(way.count, way.rows * k * SIZE, core))
+
+
+def _result(p: Program, node: Node) -> tuple[Pointer, Ints]:
+    """Where results go, and the distances between them: right to where a transpose would move them."""
+    y = node.output
+    reader = next(iter(y.users)) if len(y.users) == 1 and not y.n_out else None
+    if reader is not None and isinstance(reader.op, ops.Transpose) and reader.op.perm[3] == 3:
+        moved = reader.output
+        if order_of(moved.type) == (0, 1, 2, 3):
+            strides = dense(moved.type.dims)
+            return p.result(moved), tuple(strides[reader.op.perm.index(axis)] for axis in range(4))
+    order = order_of(y.type)
+    strides = dense([y.type.dims[a] for a in order])
+    return p.result(y), tuple(strides[order.index(axis)] for axis in range(4))
+
+
+def _plain(p: Program, node: Node, op: ops.Attention) -> None:
+    """For operands in logical order."""
+    q, k, v, *masks = operands(node)
+    given = [p.at(x) for x in (q, k, v, *masks)]
+    y = p.result(node.output)
+    if not node.output.type.size:
+        return
+    batch, heads, queries, depth = q.type.dims
+    shared, keys = k.type.dims[1:3]
+    steps: Ints = (0, 0, 0, 0)
+    for mask in masks:
+        own = zip(mask.type.dims, dense(mask.type.dims), strict=True)
+        steps = (*[0] * (4 - mask.type.rank), *(0 if d == 1 else s for d, s in own))
+    kernel = PlainAttention(
+        ctype=ctype_of(q.type.dtype),
+        batch=batch,
+        heads=heads,
+        shared=shared,
+        queries=queries,
+        keys=keys,
+        depth=depth,
+        width=v.type.dims[3],
+        scale=op.scale,
+        causal=op.causal,
+        softcap=op.softcap,
+        mask_type=ctype_of(masks[0].type.dtype) if masks else "",
+        is_choice=bool(masks) and masks[0].type.dtype is BOOL,
+        mask=steps,
+    )
+    scores = p.scratch(max(keys, 1) * (8 if q.type.dtype is F64 else 4), "scores")
+    p.call(kernel, *given, y, scores, node=node, title=f"attention of {q.type} to {k.type}")

@@ -1,0 +1,59 @@
+"""How elements are moved: strided copies with as few axes as they have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+
+from codegen.neon.copies import CopyStrided
+from codegen.program import Pointer
+from compiler.graph import Node
+from compiler.tensor import DType
+from targets.neon.lower.transposing import transposed
+from targets.neon.program import Program, bytes_of
+
+
+def dense(sizes: Sequence[int]) -> list[int]:
+    """The distances between neighbours of an array that lies densely, in elements."""
+    return [prod(sizes[i + 1 :]) for i in range(len(sizes))]
+
+
+def at_element(p: Pointer, element: int, dtype: DType) -> Pointer:
+    """So many elements further on."""
+    return p._replace(offset=p.offset + element * bytes_of(dtype))
+
+
+def move(
+    p: Program,
+    node: Node,
+    dtype: DType,
+    x: tuple[Pointer, Sequence[int]],
+    y: tuple[Pointer, Sequence[int]],
+    sizes: Sequence[int],
+    title: str,
+) -> None:
+    """Copy an array of `sizes` from x to y, each with its distances along the axes, in elements."""
+    if not prod(sizes):
+        return
+    sizes, s, t = merged(sizes, x[1], y[1])
+    if transposed(p, node, bytes_of(dtype), (x[0], y[0]), sizes, s, t, title):
+        return
+    is_row = s[-1] == t[-1] == 1
+    kernel = CopyStrided(size=bytes_of(dtype), rank=len(sizes), is_row=is_row)
+    cut = len(sizes) - is_row
+    p.call(kernel, x[0], y[0], *sizes, *s[:cut], *t[:cut], node=node, title=title)
+
+
+def merged(sizes: Sequence[int], s: Sequence[int], t: Sequence[int]) -> tuple[list[int], list[int], list[int]]:
+    """The same copy with neighbouring axes made one where they lie one in the other on both sides, and without axes of
+    one element; at least one axis is left."""
+    found: list[tuple[int, int, int]] = []
+    for size, a, b in zip(sizes, s, t, strict=True):
+        if size == 1:
+            continue
+        if found and found[-1][1] == size * a and found[-1][2] == size * b:
+            found[-1] = (found[-1][0] * size, a, b)
+        else:
+            found.append((size, a, b))
+    found = found or [(1, 1, 1)]
+    return [f[0] for f in found], [f[1] for f in found], [f[2] for f in found]

@@ -1,0 +1,87 @@
+"""Values that are read where others lie: parts and transposes of them, by distances along axes."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from codegen.program import Pointer
+from compiler import ops
+from compiler.graph import Node, Value
+from compiler.ops.layout import order_of
+from compiler.tensor import Array
+from targets.neon.lower.moving import at_element
+from targets.neon.program import Program
+
+MOVES = (ops.Transpose, ops.Reshape, ops.Split, ops.Slice)
+
+
+class Lying(NamedTuple):
+    """Where a value can be read: in another one, from an element on, at distances along each axis in elements."""
+
+    root: Value
+    first: int
+    strides: tuple[int, ...]
+
+    def at(self, p: Program) -> Pointer:
+        """Its first element."""
+        return at_element(p.at(self.root), self.first, self.root.type.dtype)
+
+
+def lying(v: Value) -> Lying:
+    """Where a value lies if layers that only move elements are not computed, as far back as its last axis stays the
+    innermost one."""
+    path: list[Node] = []
+    best = _through(v, path)
+    assert best is not None
+    root = v
+    while (node := root.node) is not None and isinstance(node.op, MOVES):
+        source = node.inputs[0]
+        if source is None or source.data is not None:
+            break
+        path.insert(0, node)
+        root = source
+        found = _through(v, path)
+        if found is None:
+            break
+        if found.strides[-1] == 1:
+            best = found
+    return best
+
+
+def _through(v: Value, path: list[Node]) -> Lying | None:
+    """What lies at the end of a path of layers; None if elements do not stay where they are."""
+    root = path[0].inputs[0] if path else v
+    assert root is not None
+    order = order_of(root.type)
+    array = np.empty([root.type.dims[a] for a in order], np.int8).transpose(np.argsort(order))
+    begin = _address(array)
+    results = [*(n.inputs[0] for n in path[1:]), v]
+    for node, result in zip(path, results, strict=False):
+        assert result is not None
+        moved = _moved(array, node, result)
+        if moved is None or not np.may_share_memory(moved, array):
+            return None
+        array = moved
+    return Lying(root, _address(array) - begin, array.strides)
+
+
+def _address(a: Array) -> int:
+    address: int = a.__array_interface__["data"][0]
+    return address
+
+
+def _moved(a: Array, node: Node, result: Value) -> Array | None:
+    """What this result of a layer is of its operand."""
+    op = node.op
+    if isinstance(op, ops.Transpose):
+        return a.transpose(op.perm)
+    if isinstance(op, ops.Slice):
+        ranges = zip(op.starts, op.steps, result.type.dims, strict=True)
+        return a[tuple(slice(s, s + d * n, d) for s, d, n in ranges)] if min(op.steps, default=1) > 0 else None
+    if isinstance(op, ops.Split):
+        at = node.outputs.index(result)
+        begin = sum(op.sizes[:at])
+        return a[(slice(None),) * op.axis + (slice(begin, begin + op.sizes[at]),)]
+    return a.reshape(result.type.dims)

@@ -32,7 +32,7 @@ class Found(NamedTuple):
         return self.walk.result(self.steps, late)
 
     def loss(self) -> Loss:
-        """Of that, without late recoveries."""
+        """Of that, without recoveries."""
         loss = self.result().loss
         assert loss is not None
         return loss
@@ -78,7 +78,7 @@ class Chooser:
         return max(found, key=self._worth)
 
     def _worth(self, found: Found) -> tuple[float, ...]:
-        result = found.result(late=True)
+        result = found.result(late=self.has_late)
         assert result.loss is not None
         return self.task.limits.admit(result.loss.standing), -self.task.amount(result.work), result.loss.snr
 

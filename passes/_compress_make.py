@@ -68,11 +68,11 @@ class Maker:
 
     techniques  in the order in which they are applied
     storage     of weights, None: as they are
-    recoveries  run on every model that is made
-    late        run on those alone for which it is asked
+    recoveries, late
+                run on those models alone for which it is asked; the late ones learn from all rows
     data        None: nothing is fitted, recovered or measured
     count       the work of a graph
-    digest      of a graph: late recoveries of the same one are run once
+    digest      of a graph: recoveries of the same one are run once
     """
 
     def __init__(
@@ -97,6 +97,11 @@ class Maker:
         """Of the techniques and the storage."""
         return [t.name for t in (*self.techniques, *([] if self.storage is None else [self.storage]))]
 
+    @property
+    def recovers(self) -> bool:
+        """Whether there are recoveries."""
+        return self.data is not None and bool(self.recoveries or self.late)
+
     def outline(self, graph: Graph, choices: Choices) -> None:
         """Make a graph of the right size, with numbers of no use."""
         apply_all(graph, self.techniques, choices, None)
@@ -104,8 +109,9 @@ class Maker:
             self.storage.mark(graph, choices.get(self.storage.name, {}))
 
     def make(self, graph: Graph, choices: Choices, late: bool = False, each: bool = False) -> Made:
-        """Compress a graph, and measure it: after `each` stage, or where a recovery has to be judged and at the end."""
-        recoveries = () if self.data is None else (*self.recoveries, *(self.late if late else ()))
+        """Compress a graph, with recoveries if it is `late`, and measure it: after `each` stage, or else at the end and
+        where a recovery has to be judged."""
+        recoveries = (*self.recoveries, *self.late) if late and self.data is not None else ()
         shaped = any(choices.get(t.name) for t in self.techniques)
         before = graph.clone() if recoveries and shaped else None
         stages: list[Stage] = []
@@ -153,7 +159,7 @@ class Maker:
         """New data for operands, by the places of layers and operands. Weights that were pruned stay so."""
         assert self.data is not None
         late = any(recovery is r for r in self.late)
-        key = recovery.name, self._digest(graph) if late else ""
+        key = recovery.name, self._digest(graph)
         if key in self._known:
             return self._known[key]
         twin = graph.clone()
@@ -163,8 +169,7 @@ class Maker:
             for i, (v, w) in enumerate(zip(a.inputs, b.inputs, strict=True)):
                 if v is not None and v.data is not None and data_of(w) is not v.data:
                     found[n, i] = _still_pruned(v.data, data_of(w))
-        if late:
-            self._known[key] = found
+        self._known[key] = found
         return found
 
 

@@ -28,6 +28,7 @@ from passes._storage import as_stored
 
 AXES = Work._fields
 BYTES = "bytes"
+RECOVERED = ("recover", "epochs", "augment")  # options of recoveries
 
 
 class Search:
@@ -37,7 +38,8 @@ class Search:
     first       passes that are run before, which are no part of what is chosen
     options     of them, for the recipe
     data        None: only a recipe can be replayed, with weights that are fitted to nothing
-    recoveries  run behind the techniques, on every model that is measured; `late`: on the last ones alone
+    recoveries, late
+                run behind the techniques, on what is chosen; the late ones learn from all rows
     cost        of a layer, for goals of it
     each, share, joint
                 bytes of a float in the artifact, the share of zeros from which weights are stored as a mask and the
@@ -119,7 +121,9 @@ class Search:
         self._tell("compress")
         made = self._maker.make(graph, choices, late=True, each=True)
         self.stages, self.left = made.stages, made.left
-        self.outcome = self._outcome(choices, self.count(graph), made.loss)
+        self.outcome = self._outcome(choices, self.count(graph), made.loss, recovered=True)
+        if self.points and self._maker.recovers:
+            self.front = sorted([*self.front, self.outcome], key=lambda o: -self.amount(o.work))
         if self.recipe is not None:
             self._expect_admitted(made.loss)
         for stage in self.stages:
@@ -189,7 +193,7 @@ class Search:
             hint=f"within that, {walk.task.goal.axis} of {within:.4g} were reached, from {self.amount(self.whole):.4g}",
         )
 
-    def _outcome(self, choices: Choices, work: Work, loss: Loss | None) -> Outcome:
+    def _outcome(self, choices: Choices, work: Work, loss: Loss | None, recovered: bool) -> Outcome:
         made = [Choice(layer, name, setting) for name, by in choices.items() for layer, setting in by.items()]
         measured: Mapping[str, object] = {
             "parameters": [self.whole.parameters, work.parameters],
@@ -197,7 +201,10 @@ class Search:
             "bytes": [round(self.whole.nbytes(self.each)), round(work.nbytes(self.each))],
             **({} if loss is None else loss.as_json()),
         }
-        return Outcome(work, loss, Recipe(self._model, self.options, sorted(made, key=lambda c: c[:2]), measured))
+        options = dict(self.options)
+        if self._maker.recovers and not recovered:
+            options = {**{k: v for k, v in options.items() if k not in RECOVERED}, "recover": "none"}
+        return Outcome(work, loss, Recipe(self._model, options, sorted(made, key=lambda c: c[:2]), measured))
 
 
 class _Naming(Unobserved):

@@ -49,7 +49,7 @@ class Task(NamedTuple):
     maker: Maker
     amount: Amount
     work: Callable[[Graph], Work]
-    outcome: Callable[[Choices, Work, Loss | None], Outcome]
+    outcome: Callable[[Choices, Work, Loss | None, bool], Outcome]
     tell: Callable[[str], None]
 
     @property
@@ -165,13 +165,13 @@ class Walk:
         return loss is not None and (limits or self.task.limits).admit(loss.standing)
 
     def result(self, count: int, late: bool = False) -> Outcome:
-        """What so many steps make of the model, measured; `late`: with the recoveries that are run at the end."""
-        task, key = self.task, (count, late and bool(self.task.maker.late))
+        """What so many steps make of the model, measured; `late`: with the recoveries."""
+        task, key = self.task, (count, late and self.task.maker.recovers)
         if key not in self._measured:
             task.tell(f"measure {count} of {self.last} steps")
             twin, choices = task.graph.clone(), self.settings(count)
             made = task.maker.make(twin, choices, late)
-            self._measured[key] = task.outcome(choices, task.work(twin), made.loss)
+            self._measured[key] = task.outcome(choices, task.work(twin), made.loss, late)
         return self._measured[key]
 
     def spread(self, points: int) -> list[int]:

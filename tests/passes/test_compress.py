@@ -386,5 +386,5 @@ def test_all_operands_that_a_recovery_changes_are_kept() -> None:
     given.judge.start(graph)
     maker = Maker([Splits(least=256)], lambda g: work_of(g.nodes), fingerprint, recoveries=[Shift()], data=given)
     layer = next(c for c in Splits(least=256).candidates(graph, None))
-    stages = maker.make(graph, {"low-rank": {layer.layer: layer.setting}}).stages
+    stages = maker.make(graph, {"low-rank": {layer.layer: layer.setting}}, late=True).stages
     assert [s.constants for s in stages if s.technique == "shift"] == [1]

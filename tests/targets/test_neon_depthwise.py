@@ -167,4 +167,4 @@ def test_libraries(threads: int, tmp_path: Path) -> None:
         whole((1, 8, 9, 9), 1, (3, 3), 1, 2),
         whole((1, 2, 9, 9), 1, (3, 3), 1),
     ]
-    assert check_library(layers, TOOLS[0], tmp_path, threads) <= {"depthwise", "copies", "elementwise"}
+    assert check_library(layers, TOOLS[0], tmp_path, threads) <= {"depthwise", "transposes", "copies", "elementwise"}

@@ -42,7 +42,7 @@ TRANSPOSED = [
 
 @pytest.mark.parametrize("tools", TOOLS, ids=lambda t: t.compiler[0])
 def test_transposed_convolutions(tools: Toolchain, tmp_path: Path) -> None:
-    assert {"deconv", "gemm"} <= check(TRANSPOSED, tools, tmp_path) <= {"deconv", "gemm", "copies"}
+    assert {"deconv", "gemm"} <= check(TRANSPOSED, tools, tmp_path) <= {"deconv", "gemm", "transposes", "copies"}
 
 
 def test_filters_of_any_group(tmp_path: Path) -> None:
@@ -100,7 +100,7 @@ RESIZED = [
 @pytest.mark.parametrize("tools", TOOLS, ids=lambda t: t.compiler[0])
 def test_resampling(tools: Toolchain, tmp_path: Path) -> None:
     layers = [(op, x, ()) for op, x in RESIZED]
-    assert check(layers, tools, tmp_path) <= {"resize", "copies", "elementwise"}
+    assert check(layers, tools, tmp_path) <= {"resize", "transposes", "copies", "elementwise"}
 
 
 def test_lines_are_divided_among_threads(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from compiler.tensor import Array
 from targets.neon.int8.program import CTYPES, IntegerProgram
 from targets.neon.int8.table import lowers
 from targets.neon.lower.moving import dense, merged
+from targets.neon.lower.transposing import turn
 from targets.tflite.integer.kernel import Node
 from targets.tflite.integer.model import KERNELS
 from targets.tflite.reader import STORED, Tensor
@@ -119,11 +120,16 @@ def _element(at: Pointer, element: int, t: Tensor) -> Pointer:
 def copy(p: IntegerProgram, node: Node, run: Run, source: Pointer, to: Pointer, t: Tensor) -> None:
     """Call the kernel that copies a run of elements of the type of t."""
     sizes, s, d = merged(run.sizes, run.steps, run.strides)
-    is_row = s[-1] == d[-1] == 1
-    kernel = CopyStrided(size=STORED[t.dtype].itemsize, rank=len(sizes), is_row=is_row)
-    cut = len(sizes) - is_row
+    size, title = STORED[t.dtype].itemsize, "x".join(map(str, run.sizes)) + " elements moved"
     places = _element(source, run.source, t), _element(to, run.target, t)
-    p.call(node, kernel, *places, *sizes, *s[:cut], *d[:cut], title="x".join(map(str, run.sizes)) + " elements moved")
+    found = turn(size, sizes, s, d)
+    if found is not None:
+        p.call(node, found.kernel, *places, *found.numbers, title=title)
+        return
+    is_row = s[-1] == d[-1] == 1
+    cut = len(sizes) - is_row
+    kernel = CopyStrided(size=size, rank=len(sizes), is_row=is_row)
+    p.call(node, kernel, *places, *sizes, *s[:cut], *d[:cut], title=title)
 
 
 def affine(places: Array, begin: int, size: int) -> Run | None:

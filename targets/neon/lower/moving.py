@@ -9,7 +9,7 @@ from codegen.neon.copies import CopyStrided
 from codegen.program import Pointer
 from compiler.graph import Node
 from compiler.tensor import DType
-from targets.neon.lower.transposing import transposed
+from targets.neon.lower.transposing import turn
 from targets.neon.program import Program, bytes_of
 
 
@@ -36,7 +36,9 @@ def move(
     if not prod(sizes):
         return
     sizes, s, t = merged(sizes, x[1], y[1])
-    if transposed(p, node, bytes_of(dtype), (x[0], y[0]), sizes, s, t, title):
+    found = turn(bytes_of(dtype), sizes, s, t)
+    if found is not None:
+        p.call(found.kernel, x[0], y[0], *found.numbers, node=node, title=title, split=found.split)
         return
     is_row = s[-1] == t[-1] == 1
     kernel = CopyStrided(size=bytes_of(dtype), rank=len(sizes), is_row=is_row)

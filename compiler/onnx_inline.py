@@ -12,12 +12,14 @@ if TYPE_CHECKING:
     from compiler.onnx_proto import ModelProto, NodeProto
 
 MAX_NODES = 2_000_000
+MAX_DEPTH = 100  # calls inside of each other, as many as the onnx package inlines
 
 Key = tuple[str, str, str]
 
 
 def inline_functions(model: ModelProto, subject: str) -> ModelProto:
-    """A model without functions; raises OnnxError if they call themselves or grow beyond two million nodes."""
+    """A model without functions; raises OnnxError if they call themselves, are nested too deeply or grow beyond two
+    million nodes."""
     try:
         Expansion(model).of_model()
     except RecursionError:
@@ -65,6 +67,8 @@ class Expansion:
             return 0
         if key in self.open:
             raise OnnxError(f"the function {quote(key[1])} of the model calls itself")
+        if len(self.open) >= MAX_DEPTH:
+            raise OnnxError(f"the functions of the model are nested too deeply, more than {MAX_DEPTH} calls")
         if key not in self.sizes:
             self.open.add(key)
             self.sizes[key] = self.of_nodes(body.node)

@@ -271,6 +271,10 @@ def test_functions_expand_in_bounds() -> None:
     refused(calling({"f0": ["f1"], "f1": ["f0"]}).SerializeToString(), '"f0"', "calls itself")
     chain = calling({f"f{i}": [f"f{i + 1}"] for i in range(2000)} | {"f2000": ["Relu"]})
     refused(chain.SerializeToString(), "nested too deeply")
+    deep = calling({f"f{i}": [f"f{i + 1}"] for i in range(99)} | {"f99": ["Relu"]})
+    assert [node.op_type for node in read_model(deep).model.graph.node] == ["Relu"]
+    deeper = calling({f"f{i}": [f"f{i + 1}"] for i in range(100)} | {"f100": ["Relu"]})
+    refused(deeper.SerializeToString(), "more than 100 calls")
 
 
 # ---- cost -----------------------------------------------------------------------------------------------------------

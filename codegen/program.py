@@ -115,6 +115,11 @@ class Choice(Kernel):
         return self.variants
 
 
+def sizes(*names: str) -> list[Parameter]:
+    """Parameters that count something."""
+    return [Parameter("size_t", name) for name in names]
+
+
 Argument = Pointer | int | float | None
 
 

@@ -32,7 +32,6 @@ from compiler.target import Target
 from compiler.tensor import Array
 from passes._bits_technique import OPTION, WeightBits
 from passes._budget import Limits, parse_share
-from passes._compress import storage_of
 from passes._compress_judge import Judge
 from passes._compress_make import Data, Stage
 from passes._compress_search import Search
@@ -40,6 +39,7 @@ from passes._compress_walk import Outcome
 from passes._compression import Cost, macs_of, work_of
 from passes._recipe import Recipe, read_recipe
 from passes._storage import as_stored
+from passes._weight_bits import storage_of
 from targets.budget import labels_of
 from targets.calibrated import Calibrated
 

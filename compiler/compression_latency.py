@@ -13,8 +13,8 @@ from compiler.compression_goals import EXAMPLES, bytes_each
 from compiler.errors import UsageError
 from compiler.graph import Node, Value
 from compiler.layer_table import DTYPES, Measured, read_table
-from passes._compress import bits_of
 from passes._roofline import Array, macs_through
+from passes._weight_bits import bits_of
 
 if TYPE_CHECKING:
     from compiler.target import Target

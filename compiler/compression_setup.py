@@ -12,12 +12,12 @@ from compiler.graph import Graph
 from compiler.target import Target
 from compiler.tensor import Array
 from passes._bits_technique import WeightBits
-from passes._compress import storage_of
 from passes._compression import Cost, Recovery, Setting, Technique, macs_of
 from passes._low_rank import Splits
 from passes._prune_sparse import PrunedWeights
 from passes._prune_technique import PrunedChannels
 from passes._recover_refit import Refit
+from passes._weight_bits import storage_of
 
 FORMS = (PrunedChannels.name, Splits.name)
 TECHNIQUES = (*FORMS, PrunedWeights.name, WeightBits.name)  # in the order in which they are applied

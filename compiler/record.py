@@ -26,7 +26,8 @@ class Record:
             for name, hint in cls.__dict__.get("__annotations__", {}).items()  # noqa: RUF063  # inspect is slow to import
             if not str(hint).startswith(("ClassVar", "typing.ClassVar"))
         }
-        cls.fields = {**cls.fields, **{sys.intern(name): default for name, default in own.items()}}
+        inherited = {name: d for base in reversed(cls.__bases__) for name, d in getattr(base, "fields", {}).items()}
+        cls.fields = {**inherited, **{sys.intern(name): default for name, default in own.items()}}
 
     def __init__(self, **values: Any) -> None:
         fields = self.fields

@@ -9,10 +9,10 @@ import numpy as np
 from compiler.errors import UsageError
 from compiler.graph import Graph, Node, Value
 from compiler.tensor import Array, Palette, QuantParams
-from passes._compress import Storage, annotation_for, floats_in, refusal, set_annotation, storage_of
 from passes._compression import Candidate, Cost, Rows, Setting, layer_names, macs_of, work_of
 from passes._fitted import data_of, set_data
 from passes._storage import expanded, outline
+from passes._weight_bits import Storage, annotation_for, floats_in, refusal, set_annotation, storage_of
 
 OPTION = "storage"
 

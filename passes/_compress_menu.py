@@ -14,10 +14,10 @@ from typing import NamedTuple
 from compiler.graph import Graph
 from passes._allocate import Amount, Frontier, Option, thinned
 from passes._bits_technique import OPTION, WeightBits
-from passes._compress import LEAST, storage_of
 from passes._compress_make import Data
 from passes._compression import Candidate, Rows, Setting, Technique
 from passes._sensitivity import Rated, Store, options_of, rated
+from passes._weight_bits import LEAST, storage_of
 
 MENU = 32  # settings of a layer and technique that are considered
 WORST = 100.0  # times the noise of rounding one weight that rounding what it was split into is taken to make, at most

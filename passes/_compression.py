@@ -14,7 +14,7 @@ from typing import NamedTuple, Protocol
 from compiler.graph import Graph, Node, Value
 from compiler.record import Scalar
 from compiler.tensor import Array
-from passes._compress import bits_of
+from passes._weight_bits import bits_of
 
 Setting = Mapping[str, Scalar]  # the options of a technique for one layer
 Cost = Callable[[Node], float]  # of one layer, in whatever is to be saved: seconds, joules, multiply-accumulates

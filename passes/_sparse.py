@@ -6,7 +6,7 @@ import numpy as np
 
 from compiler.graph import Value
 from compiler.tensor import Array
-from passes._compress import LEAST, is_weight
+from passes._weight_bits import LEAST, is_weight
 from passes._zeros import MANY, has_many_zeros
 
 ENTRY = 128  # bytes that the mask takes at most beside its bits: a record of its own, and what aligns it

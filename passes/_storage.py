@@ -10,7 +10,10 @@ from compiler.graph import Graph, Value
 from compiler.palette import looked_up, places
 from compiler.quantize import dequantized, quantized
 from compiler.tensor import Array, Block, Palette, QuantParams
-from passes._compress import (
+from passes._compression import Work
+from passes._fitted import data_of
+from passes._sparse import bytes_of, is_sparse
+from passes._weight_bits import (
     TYPES,
     Axes,
     Storage,
@@ -24,9 +27,6 @@ from passes._compress import (
     storage_of,
     weight_axes,
 )
-from passes._compression import Work
-from passes._fitted import data_of
-from passes._sparse import bytes_of, is_sparse
 
 HALF = 2  # bytes of fp16
 EXACT = 1e-5  # relative difference of numbers that are taken for the same

@@ -11,8 +11,8 @@ from collections import Counter
 from compiler.graph import Graph
 from compiler.pass_base import ErrorClass, Pass
 from compiler.rewrite import Firing, Meter, Observer
-from passes._compress import BLOCK, annotate, bits_of, expect_kind
 from passes._storage import keep, storages_of
+from passes._weight_bits import BLOCK, annotate, bits_of, expect_kind
 
 
 class AnnotateWeights(Pass):

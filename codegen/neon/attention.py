@@ -11,7 +11,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from codegen.neon.gemm import Gemm, digest
+from codegen.neon.gemm import Gemm
+from codegen.neon.tailed import digest
 from codegen.program import Kernel, Parameter
 
 Ints = tuple[int, ...]

@@ -6,11 +6,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import prod
 
-from codegen.expression import Expression, Operand
-from codegen.neon.gemm import WIDTH, Strip, other, sizes, suffix
+from codegen.neon.gemm import WIDTH, Strip
 from codegen.neon.gemm_model import schedule
-from codegen.neon.plain import Plain
-from codegen.program import Kernel, Parameter
+from codegen.neon.plain import Plain, pointers
+from codegen.neon.tailed import Tailed, other, suffix
+from codegen.program import Kernel, Parameter, sizes
 from compiler.record import Record
 
 Ints = tuple[int, ...]
@@ -50,7 +50,7 @@ class Geometry(Record):
         return self.channels // self.groups
 
 
-class Conv(Geometry, Kernel):
+class Conv(Geometry, Tailed):
     """y = tail(conv(x, w) + b), for lines of the result from `begin` to before `last`.
 
     rows, count, last_rows, last_count   how the pixels of a line of the result are cut
@@ -67,7 +67,6 @@ class Conv(Geometry, Kernel):
     vectors: int
     block: int
     in_order: bool = False
-    tail: Expression = Operand(0)
 
     @property
     def name(self) -> str:
@@ -77,11 +76,6 @@ class Conv(Geometry, Kernel):
     def parameters(self) -> Sequence[Parameter]:
         pointers = [Parameter("const float *", "x"), Parameter("const float *", "w"), *other(self.tail)]
         return [*pointers, Parameter("float *", "y"), *sizes("begin", "last")]
-
-    @property
-    def has_other(self) -> bool:
-        """Whether the tail reads a second value."""
-        return bool(other(self.tail))
 
     @property
     def columns(self) -> int:
@@ -157,32 +151,13 @@ def levels(g: Geometry) -> list[tuple[int, int]]:
     return taps + [(g.kernel[0], g.dilations[0] * g.line)] * (g.kernel[0] > 1)
 
 
-class Border(Kernel):
-    """Images with a border of zeros: each line of `line` bytes has so many before and after it, and there are whole
-    lines above and below."""
-
-    family = "border"
-    template = "neon/border.c.j2"
-
-    @property
-    def name(self) -> str:
-        return "add_border"
-
-    @property
-    def parameters(self) -> Sequence[Parameter]:
-        names = ("images", "lines", "line", "top", "bottom", "left", "right")
-        pointers = [Parameter("const void *", "from"), Parameter("void *", "to")]
-        return [*pointers, *(Parameter("size_t", name) for name in names)]
-
-
-class PlainConv(Plain):
-    """A convolution of any number of axes and any type of elements, one result at a time.
+class PlainWindows(Plain):
+    """A convolution or a transposed one, of any number of axes and any type of elements, one result at a time.
 
     wide      the type of sums
     x, w, y   sizes of the operands and of the result, and their strides in elements, in logical order
     """
 
-    template = "neon/plain_conv.c.j2"
     ctype: str
     wide: str
     x: tuple[Ints, Ints]
@@ -195,15 +170,21 @@ class PlainConv(Plain):
     has_bias: bool = False
 
     @property
-    def name(self) -> str:
-        return self.named("plain_conv", *self.w[0])
-
-    @property
     def parameters(self) -> Sequence[Parameter]:
         names = ["x", "w", *["b"] * self.has_bias]
-        return [*(Parameter(f"const {self.ctype} *", n) for n in names), Parameter(f"{self.ctype} *", "y")]
+        return pointers([(self.ctype, n) for n in names], [(self.ctype, "y")])
 
     @property
     def axes(self) -> range:
         """The spatial axes."""
         return range(len(self.strides))
+
+
+class PlainConv(PlainWindows):
+    """A convolution."""
+
+    template = "neon/plain_conv.c.j2"
+
+    @property
+    def name(self) -> str:
+        return self.named("plain_conv", *self.w[0])

@@ -4,24 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from codegen.expression import Body, Expression, Operand, write
+from codegen.expression import Expression, Operand
 from codegen.neon.depthwise_schedule import Cut, Line, Slide
-from codegen.neon.gemm import WIDTH, digest, other, packed, sizes, suffix
+from codegen.neon.gemm import WIDTH, packed
 from codegen.neon.gemm_tail import Constant
-from codegen.neon.vectors import VECTOR
-from codegen.program import Kernel, Parameter
+from codegen.neon.tailed import Tailed, digest, other, suffix
+from codegen.program import Kernel, Parameter, sizes
 
 IMAGE = ("images", "height", "width", "channels", "out_height", "out_width", "begin", "end", "top")
 
 
-class DepthwiseTwin(Kernel):
+class DepthwiseTwin(Tailed):
     """What strips of `vectors` do, with any filter: for processors other than those that they are written for."""
 
     family = "depthwise"
     template = "neon/depthwise_twin.c.j2"
     is_internal = True
     vectors: int
-    tail: Expression = Operand(0)
     is_first: bool = True
 
     @property
@@ -32,15 +31,6 @@ class DepthwiseTwin(Kernel):
     def parameters(self) -> Sequence[Parameter]:
         return [*strip_parameters(self.tail), *sizes("rows", "columns", "stride", "left", "right")]
 
-    @property
-    def has_other(self) -> bool:
-        """Whether the tail reads a second value."""
-        return bool(other(self.tail))
-
-    def body(self, accumulator: str, second: str) -> Body:
-        """The tail of one vector of results."""
-        return write(self.tail, VECTOR, {0: accumulator, 1: second}, prefix=f"{accumulator}_")
-
 
 def strip_parameters(tail: Expression) -> list[Parameter]:
     """Rows of the image, bytes from a pixel to the next of each, weights; what is between lines is in bytes too."""
@@ -49,7 +39,7 @@ def strip_parameters(tail: Expression) -> list[Parameter]:
     return [*pointers, *sizes("channels", "lines", "out_width", "next_line")]
 
 
-class DepthwiseStrip(Kernel):
+class DepthwiseStrip(Tailed):
     """Lines of the result, `vectors` of channels wide, from `rows` rows of the filters.
 
     w holds the biases of the channels, then the weights of each column of each row. The first of several strips of a
@@ -63,7 +53,6 @@ class DepthwiseStrip(Kernel):
     rows: int
     vectors: int
     depth: int
-    tail: Expression = Operand(0)
     is_first: bool = True
 
     @property
@@ -89,15 +78,6 @@ class DepthwiseStrip(Kernel):
     def slide(self) -> Slide:
         """Its schedule."""
         return Slide(**self.values())
-
-    @property
-    def has_other(self) -> bool:
-        """Whether the tail reads a second value."""
-        return bool(other(self.tail))
-
-    def body(self, accumulator: str, second: str) -> Body:
-        """The tail of one vector of results, with intrinsics."""
-        return write(self.tail, VECTOR, {0: accumulator, 1: second}, prefix=f"{accumulator}_")
 
     # -- assembly --------------------------------------------------------------------------------------------
 
@@ -128,7 +108,7 @@ class DepthwiseStrip(Kernel):
         return [(title, packed(lines)) for title, lines in blocks]
 
 
-class Depthwise(Kernel):
+class Depthwise(Tailed):
     """y = tail(depthwise(x, w) + b). `top` lines of border are above the image.
 
     lines     a line of the result; if the columns of filters are not neighbours, every so manieth pixel of it from the
@@ -149,7 +129,6 @@ class Depthwise(Kernel):
     stride: int = 1
     spacing: int = 1
     starts: tuple[int, ...] = (0,)
-    tail: Expression = Operand(0)
 
     @property
     def line(self) -> Line:
@@ -175,11 +154,6 @@ class Depthwise(Kernel):
     def reach(self) -> int:
         """Lines of the image from the first to the last that a filter covers."""
         return (self.rows - 1) * self.spacing + 1
-
-    @property
-    def has_other(self) -> bool:
-        """Whether the tail reads a second value."""
-        return bool(other(self.tail))
 
     @property
     def parameters(self) -> Sequence[Parameter]:
@@ -218,29 +192,19 @@ class Depthwise(Kernel):
         return WIDTH * self.vectors[i] * (1 + self.rows * self.line.kernel)
 
 
-class DepthwiseAny(Kernel):
+class DepthwiseAny(Tailed):
     """y = tail(depthwise(x, w) + b) for any filters; w holds the biases of all channels, then the weights of each tap.
     Taps that lie in the border are left out. Sizes are [height, width]."""
 
     family = "depthwise"
     template = "neon/depthwise_any.c.j2"
-    tail: Expression = Operand(0)
 
     @property
     def name(self) -> str:
         return f"depthwise{suffix(self.tail)}"
 
     @property
-    def has_other(self) -> bool:
-        """Whether the tail reads a second value."""
-        return bool(other(self.tail))
-
-    @property
     def parameters(self) -> Sequence[Parameter]:
         pointers = [Parameter("const float *", "x"), Parameter("const float *", "w"), *other(self.tail)]
         names = ("rows", "columns", "stride_y", "stride_x", "dilation_y", "dilation_x", "left")
         return [*pointers, Parameter("float *", "y"), *sizes(*IMAGE, *names)]
-
-    def body(self, accumulator: str, second: str) -> Body:
-        """The tail of one vector of results."""
-        return write(self.tail, VECTOR, {0: accumulator, 1: second}, prefix=f"{accumulator}_")

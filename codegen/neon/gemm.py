@@ -3,31 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from hashlib import sha256
 from typing import ClassVar
 
-from codegen.expression import Apply, Body, Expression, Number, Operand, functions, operands, write
+from codegen.expression import functions
 from codegen.neon.gemm_model import schedule
 from codegen.neon.gemm_schedule import LEVELS, ROW, WEIGHTS, Schedule, move_part, registers
 from codegen.neon.gemm_tail import Constant, Tail
-from codegen.neon.vectors import VECTOR
-from codegen.program import Kernel, Parameter
+from codegen.neon.tailed import Tailed, other, suffix
+from codegen.program import Kernel, Parameter, sizes
 
 WIDTH = 4  # floats of a vector
 SIZE = 4  # bytes of a float
 SPARE = "x6"
 LABEL = 1  # of the loop; those around it follow
 LINE = 104  # letters of instructions in a line of source
-
-
-def sizes(*names: str) -> list[Parameter]:
-    """Parameters that count something."""
-    return [Parameter("size_t", name) for name in names]
-
-
-def other(tail: Expression) -> list[Parameter]:
-    """The second operand of a tail, which lies as the result does."""
-    return [Parameter("const float *", "r")] * any(o.index == 1 for o in operands(tail))
 
 
 class Turn(Kernel):
@@ -62,7 +51,7 @@ class Turn(Kernel):
         return packed(self.schedule.turn())
 
 
-class Strip(Kernel):
+class Strip(Tailed):
     """Tiles of y = tail(x w + b), one below the other: each of `rows` rows of x and `columns` columns.
 
     w holds the biases of the columns, in whole vectors, then for each element of a row their weights; the tiles of a
@@ -85,7 +74,6 @@ class Strip(Kernel):
     is_short: bool = False
     levels: int = 0
     in_order: bool = False
-    tail: Expression = Operand(0)
 
     @property
     def name(self) -> str:
@@ -127,15 +115,6 @@ class Strip(Kernel):
     def end(self) -> Tail:
         """The tail on registers."""
         return Tail(self.tail, self.schedule.free, self.vectors)
-
-    @property
-    def has_other(self) -> bool:
-        """Whether the tail reads a second value."""
-        return bool(other(self.tail))
-
-    def body(self, accumulator: str, second: str) -> Body:
-        """The tail of one vector of results, with intrinsics."""
-        return write(self.tail, VECTOR, {0: accumulator, 1: second}, prefix=f"{accumulator}_")
 
     # -- assembly --------------------------------------------------------------------------------------------
 
@@ -224,7 +203,7 @@ class Strip(Kernel):
         return [*made, f"{self.rows} * ldx - {total}"]
 
 
-class Gemm(Kernel):
+class Gemm(Tailed):
     """y [m, n] = tail(x [m, k] w [k, n] + b [n]), with m = `tiles` * rows + `last_tiles` * last_rows. `block` tiles are
     done with all columns before the next ones begin. Rows lie densely, or `ldx` and `ldy` elements apart if it
     `is_strided`."""
@@ -239,7 +218,6 @@ class Gemm(Kernel):
     is_short: bool = False
     is_strided: bool = False
     in_order: bool = False
-    tail: Expression = Operand(0)
 
     @property
     def name(self) -> str:
@@ -252,11 +230,6 @@ class Gemm(Kernel):
     def columns(self) -> int:
         """Of a tile."""
         return WIDTH * self.vectors
-
-    @property
-    def has_other(self) -> bool:
-        """Whether the tail reads a second value."""
-        return bool(other(self.tail))
 
     @property
     def parameters(self) -> Sequence[Parameter]:
@@ -302,20 +275,3 @@ def packed(lines: Sequence[str]) -> list[str]:
         else:
             now += f"{line}\\n "
     return [*made, f'"{now}"'] if now else made
-
-
-RELU: Expression = Apply("max", (Operand(0), Number(0)))
-SHORT = {RELU: "_relu", Apply("min", (RELU, Number(6.0))): "_relu6"}
-
-
-def suffix(tail: Expression) -> str:
-    """Of the name of a kernel: the functions at its end."""
-    done = functions(tail)
-    if not done or tail in SHORT:
-        return SHORT.get(tail, "")
-    return f"_{'_'.join(done)}_{digest(tail)}"
-
-
-def digest(value: object) -> str:
-    """A short word that tells values apart, of which a name cannot hold all."""
-    return sha256(repr(value).encode()).hexdigest()[:6]

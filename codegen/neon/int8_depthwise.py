@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from codegen.neon.gemm import digest, packed, sizes
+from codegen.neon.gemm import packed
 from codegen.neon.gemm_schedule import COUNT, REGISTERS, ROW, VECTOR, registers
 from codegen.neon.int8_ending import FACTORS, Ending
 from codegen.neon.int8_tiles import Group
-from codegen.program import Kernel, Parameter
+from codegen.neon.tailed import digest
+from codegen.program import Kernel, Parameter, sizes
 
 LANES = 16  # channels
 RESIDENT = 9  # weights that stay in registers, if there are no more

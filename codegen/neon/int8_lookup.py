@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from codegen.neon.copies import UNITS
-from codegen.neon.gemm import sizes
-from codegen.program import Kernel, Parameter
+from codegen.program import Kernel, Parameter, sizes
 
 
 class Lookup(Kernel):

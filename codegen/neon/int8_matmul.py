@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from codegen.neon.gemm import sizes
-from codegen.program import Kernel, Parameter
+from codegen.program import Kernel, Parameter, sizes
 
 NUMBERS = ("zero_x", "zero_w", "zero_y", "multiplier", "shift", "least", "most")
 

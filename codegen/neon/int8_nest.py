@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from codegen.neon.gemm import digest
+from codegen.neon.tailed import digest
 from codegen.program import Kernel, Parameter
 from compiler.record import Record
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import prod
 
-from codegen.neon.gemm import digest, packed, sizes
+from codegen.neon.gemm import packed
 from codegen.neon.gemm_schedule import LEVELS, REGISTERS, ROW, VECTOR, WEIGHTS, move_part
 from codegen.neon.int8_ending import Ending
 from codegen.neon.int8_tiles import TILES, DotTile, LongTile, MatrixTile, Tile
-from codegen.program import Kernel, Parameter
+from codegen.neon.tailed import digest
+from codegen.program import Kernel, Parameter, sizes
 
 LANES = 4
 SPARE = "x6"

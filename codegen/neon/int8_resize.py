@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from codegen.neon.gemm import sizes
-from codegen.program import Kernel, Parameter
+from codegen.program import Kernel, Parameter, sizes
 
 
 class Bilinear(Kernel):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from codegen.neon.gemm import packed, sizes
-from codegen.program import Kernel, Parameter
+from codegen.neon.gemm import packed
+from codegen.program import Kernel, Parameter, sizes
 
 BITS = 20  # to the left, before operands are brought to one scale
 WIDEST = 15  # of a shift that widens

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from codegen.expression import Expression, Operand
-from codegen.neon.gemm import Gemm, digest, other, suffix
+from codegen.neon.gemm import Gemm
 from codegen.neon.plain import Plain
+from codegen.neon.tailed import Tailed, digest, other, suffix
 from codegen.program import Kernel, Parameter
 
 Ints = tuple[int, ...]
@@ -30,7 +30,7 @@ class PackPanels(Kernel):
         return [*pointers, *(Parameter("size_t", name) for name in names)]
 
 
-class MatMul(Kernel):
+class MatMul(Tailed):
     """z [*batch, m, n] = tail(x [*, m, k] y [*, k, n] + b [n]).
 
     x_steps, y_steps   elements from one matrix to the next along each axis of the batch, 0 where one is repeated
@@ -52,18 +52,12 @@ class MatMul(Kernel):
     counts: Ints
     block: int
     has_bias: bool = False
-    tail: Expression = Operand(0)
 
     @property
     def name(self) -> str:
         shape = "x".join(map(str, (*self.batch, self.m, self.k, self.n)))
         transposed = "_transposed" * (self.column != 1)
         return f"matmul_{shape}{transposed}{suffix(self.tail)}_{digest(self.values())}"
-
-    @property
-    def has_other(self) -> bool:
-        """Whether the tail reads a second value."""
-        return bool(other(self.tail))
 
     @property
     def parameters(self) -> Sequence[Parameter]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import isfinite, isnan
 
-from codegen.neon.gemm import digest
+from codegen.neon.tailed import digest
 from codegen.program import Kernel, Parameter
 
 Ints = tuple[int, ...]
@@ -66,11 +66,6 @@ def pointers(reads: Sequence[tuple[str, str]], writes: Sequence[tuple[str, str]]
     """Parameters for what is read and what is written, each a type of C and a name."""
     read = [Parameter(f"const {ctype} *", name) for ctype, name in reads]
     return [*read, *(Parameter(f"{ctype} *", name) for ctype, name in writes)]
-
-
-def sizes(*names: str) -> list[Parameter]:
-    """Parameters for numbers of elements."""
-    return [Parameter("size_t", name) for name in names]
 
 
 def without(strides: Ints, *axes: int) -> Ints:

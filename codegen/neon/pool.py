@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from codegen.expression import Body, Expression, Operand, write
-from codegen.neon.gemm import other, sizes, suffix
-from codegen.neon.vectors import VECTOR
-from codegen.program import Kernel, Parameter
+from codegen.neon.tailed import Tailed, other, suffix
+from codegen.program import Parameter, sizes
 
 BLOCK = 4  # vectors at a time
 GEOMETRY = ("stride_y", "stride_x", "dilation_y", "dilation_x", "top", "left")
@@ -21,7 +19,7 @@ STEPS = {
 LAST = {"average": "vmulq_f32({0}, vdupq_n_f32(scale))", "norm2": "vsqrtq_f32({0})"}
 
 
-class WindowPool(Kernel):
+class WindowPool(Tailed):
     """y = tail(pool(x)) over windows of an image [images, height, width, channels].
 
     kind      max, average, norm1 (sum of magnitudes) or norm2
@@ -34,7 +32,6 @@ class WindowPool(Kernel):
     kind: str
     window: tuple[int, int] | None = None
     counts_border: bool = False
-    tail: Expression = Operand(0)
 
     @property
     def name(self) -> str:
@@ -50,11 +47,6 @@ class WindowPool(Kernel):
         return [*pointers, *sizes(*image, *window, *GEOMETRY, *ends)]
 
     @property
-    def has_other(self) -> bool:
-        """Whether the tail reads a second value."""
-        return bool(other(self.tail))
-
-    @property
     def first(self) -> str:
         """What a window without elements gives."""
         return FIRST[self.kind]
@@ -67,7 +59,3 @@ class WindowPool(Kernel):
     def last(self) -> str:
         """What is done with the vector {0} of a window at its end, if anything."""
         return LAST.get(self.kind, "")
-
-    def body(self, so_far: str, second: str) -> Body:
-        """The tail of one vector of results."""
-        return write(self.tail, VECTOR, {0: so_far, 1: second}, prefix=f"{so_far}_")

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from codegen.expression import Body, Expression, operands, write
 from codegen.neon.attention import Product
-from codegen.neon.gemm import digest
+from codegen.neon.tailed import digest
 from codegen.neon.vectors import VECTOR
 from codegen.program import Kernel, Parameter
 

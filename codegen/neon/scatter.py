@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from codegen.neon.plain import Ints, Plain, pointers, sizes, without
-from codegen.program import Parameter
+from codegen.neon.plain import Ints, Plain, pointers, without
+from codegen.program import Parameter, sizes
 
 
 class Scatter(Plain):

@@ -5,9 +5,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from codegen.neon.plain import Ints, Plain, pointers, sizes
+from codegen.neon.plain import Ints, Plain, pointers
 from codegen.neon.sorting import Line
-from codegen.program import Parameter
+from codegen.program import Parameter, sizes
 
 DIMS = ("size_t", "dims")
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from codegen.neon.plain import Plain, pointers, sizes
-from codegen.program import Parameter
+from codegen.neon.plain import Plain, pointers
+from codegen.program import Parameter, sizes
 
 
 class Line(Plain):

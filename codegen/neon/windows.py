@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import prod
 
-from codegen.neon.plain import Ints, Plain, pointers, sizes
-from codegen.program import Parameter
+from codegen.neon.plain import Ints, Plain, pointers
+from codegen.program import Parameter, sizes
 
 
 class PlainPool(Plain):

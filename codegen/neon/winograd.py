@@ -13,10 +13,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from codegen.expression import Body, Expression, Operand, write
-from codegen.neon.gemm import WIDTH, Gemm, other, sizes, suffix
-from codegen.neon.vectors import VECTOR
-from codegen.program import Kernel, Parameter
+from codegen.neon.gemm import WIDTH, Gemm
+from codegen.neon.tailed import Tailed, other, suffix
+from codegen.program import Kernel, Parameter, sizes
 from compiler.tensor import Array
 
 # Of filters, patches and products, by pixels of a tile's side.
@@ -137,7 +136,7 @@ class Input(Kernel):
         return [self.line]
 
 
-class Output(Kernel):
+class Output(Tailed):
     """Pixels from the products of tiles [tiles, size * size, filters]; the last tiles of a line, and of all lines, may
     have fewer pixels than others."""
 
@@ -148,17 +147,11 @@ class Output(Kernel):
     width: int
     filters: int
     is_ragged: bool = False
-    tail: Expression = Operand(0)
 
     @property
     def name(self) -> str:
         ragged = "_ragged" * self.is_ragged
         return f"winograd{self.out}_output_{self.filters}_at_{self.width}{ragged}{suffix(self.tail)}"
-
-    @property
-    def has_other(self) -> bool:
-        """Whether the tail reads a second value."""
-        return bool(other(self.tail))
 
     @property
     def parameters(self) -> Sequence[Parameter]:
@@ -174,12 +167,8 @@ class Output(Kernel):
     def needs(self) -> Sequence[Kernel]:
         return [self.line]
 
-    def body(self, value: str, second: str) -> Body:
-        """The tail of one vector of results."""
-        return write(self.tail, VECTOR, {0: value, 1: second}, prefix=f"{value}_")
 
-
-class Winograd(Kernel):
+class Winograd(Tailed):
     """y = tail(conv(x, w) + b) for 3 x 3 filters, stride 1: `lines` lines of `tiles` tiles, `block` of them at a time;
     of these lines those from `begin`, a multiple of the block, to before `end`, another one or the end of all.
 
@@ -202,18 +191,12 @@ class Winograd(Kernel):
     counts: tuple[int, ...]
     last_gemm: Gemm | None = None
     last_counts: tuple[int, ...] = ()
-    tail: Expression = Operand(0)
 
     @property
     def name(self) -> str:
         images = f"_n{self.images}" * (self.images > 1)
         size = f"{self.height}x{self.width}_to_{self.filters}_at_{self.out_height}x{self.out_width}"
         return f"conv_winograd{self.out}_{self.channels}_at_{size}{images}{suffix(self.tail)}"
-
-    @property
-    def has_other(self) -> bool:
-        """Whether the tail reads a second value."""
-        return bool(other(self.tail))
 
     @property
     def parameters(self) -> Sequence[Parameter]:

@@ -9,7 +9,7 @@ import numpy as np
 from compiler import ops
 from compiler.graph import Graph, Node, Value
 from compiler.tensor import F32, Array
-from passes._compress import axes_of
+from passes._weight_bits import axes_of
 
 LEAST = 0.1  # of the size of a weight: the least by which one of its filters is stepped
 LEAST_BIAS = 0.01

@@ -9,7 +9,7 @@ from compiler.graph import Graph, Value
 from compiler.halves import told
 from compiler.pass_base import Pass, Step
 from compiler.target import expect_choice
-from passes._compress import expect_kind
+from passes._weight_bits import expect_kind
 from passes.annotate_weights import AnnotateWeights
 from passes.drop_empty import is_empty
 from passes.scale_queries import ScaleQueries

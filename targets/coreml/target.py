@@ -14,8 +14,8 @@ from compiler.rewrite import Unobserved
 from compiler.split import Chunk
 from compiler.target import expect_choice, expect_int8, refuse
 from compiler.tensor import BOOL, F16, TensorType
-from passes._compress import storage_of
 from passes._qdq import carries_scales, is_held
+from passes._weight_bits import storage_of
 from passes.absorb_qdq import AbsorbQdq
 from passes.annotate_weights import AnnotateWeights
 from passes.decompose import Decompose

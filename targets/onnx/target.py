@@ -11,7 +11,7 @@ from compiler.onnx_export import checked_opset, save_model
 from compiler.pass_base import PIPELINES, Step
 from compiler.target import expect_choice, expect_int8, refuse
 from compiler.tensor import I8, U8
-from passes._compress import expect_kind
+from passes._weight_bits import expect_kind
 from passes.annotate_weights import AnnotateWeights
 from passes.expand_int8 import ExpandInt8
 from targets.onnx.artifact import OnnxArtifact

@@ -19,7 +19,6 @@ from compiler.tensor import F32, TensorType
 from passes._allocate import Frontier
 from passes._bits_technique import WeightBits, without_annotations
 from passes._budget import Limits
-from passes._compress import storage_of
 from passes._compress_judge import Judge, Loss
 from passes._compress_make import Data
 from passes._compress_menu import Measuring, Menu
@@ -30,6 +29,7 @@ from passes._fitted import data_of, set_data
 from passes._low_rank import Splits
 from passes._sensitivity import Store
 from passes._storage import as_stored
+from passes._weight_bits import storage_of
 from passes.annotate_weights import AnnotateWeights
 
 WIDE = 96

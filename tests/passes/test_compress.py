@@ -19,7 +19,6 @@ from compiler.pass_manager import PassManager
 from compiler.rewrite import Unobserved
 from passes._bits_technique import WeightBits
 from passes._budget import Limits
-from passes._compress import bits_of, storage_of
 from passes._compress_apply import apply_all
 from passes._compress_judge import Judge, Loss
 from passes._compress_make import Data, Maker
@@ -32,6 +31,7 @@ from passes._low_rank import Splits
 from passes._prune_technique import PrunedChannels
 from passes._recipe import Choice, Recipe, read_recipe
 from passes._sensitivity import Point, Store, noise_at
+from passes._weight_bits import bits_of, storage_of
 from passes.compress import Compress
 from tests.passes.composed import Record
 

@@ -24,8 +24,8 @@ from compiler.ops.matmul import Dense, MatMul
 from compiler.rewrite import Unobserved
 from compiler.simulate import simulated
 from compiler.tensor import I8, I32, U8, Array, QuantParams
-from passes._compress import LEAST
 from passes._sparse import bytes_of
+from passes._weight_bits import LEAST
 from passes.annotate_weights import AnnotateWeights
 from targets.apple.sparse import Saving
 from targets.coreml.artifact import CoreMLArtifact

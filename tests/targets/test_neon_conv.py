@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from codegen.expression import Apply, Expression, Operand
-from codegen.neon.conv import Border, Geometry, levels
-from codegen.neon.gemm import RELU
+from codegen.neon.border import Border
+from codegen.neon.conv import Geometry, levels
+from codegen.neon.tailed import RELU
 from codegen.neon.winograd import accuracy
 from compiler.ops.conv import convolve
 from compiler.tensor import Array
@@ -179,7 +180,7 @@ def test_the_cheaper_way_is_taken() -> None:
 def test_border(tools: Toolchain) -> None:
     x = np.arange(2 * 3 * 5, dtype=np.float32).reshape(2, 3, 5) + 1
     want = np.pad(x, ((0, 0), (1, 2), (3, 4)))
-    case = Case(Border(), [x, np.ones_like(want), 2, 3, 20, 1, 2, 12, 16], [1])
+    case = Case(Border(), [x, np.ones_like(want), 2, 3, 20, 1, 2, 12, 16, 0], [1])
     np.testing.assert_array_equal(run_cases([case], tools)[0][0], want)
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from codegen.expression import Apply, Expression, Number, Operand
 from codegen.neon.depthwise import Depthwise, DepthwiseAny
 from codegen.neon.depthwise_schedule import Line
-from codegen.neon.gemm import RELU
+from codegen.neon.tailed import RELU
 from compiler import ops
 from compiler.ops.conv import convolve
 from compiler.tensor import Array

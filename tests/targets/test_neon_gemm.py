@@ -11,11 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from codegen.expression import Apply, Expression, Number, Operand
-from codegen.neon.gemm import RELU, Strip
+from codegen.neon.gemm import Strip
 from codegen.neon.gemm_model import CHAINS, WIDEST, schedule, tile_cost, tiles
 from codegen.neon.gemm_schedule import CHUNK, REGISTERS, ROWS
 from codegen.neon.gemm_tail import is_immediate
 from codegen.neon.matmul import PlainMatMul
+from codegen.neon.tailed import RELU
 from compiler.tensor import Array
 from targets.neon.blocking import Core, block, core
 from targets.neon.build import Toolchain

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from codegen.expression import Apply, Expression, Operand
-from codegen.neon.gemm import RELU
+from codegen.neon.tailed import RELU
 from compiler import ops
 from compiler.errors import CompileError
 from compiler.ops.window import Ints

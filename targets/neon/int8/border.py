@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from codegen.neon.int8_border import Int8Border
+from codegen.neon.border import Border
 from codegen.program import Pointer
 from targets.neon.int8.program import IntegerProgram
 from targets.tflite.integer.kernel import Node
@@ -22,5 +22,5 @@ def bordered(
     place = p.scratch(images * tall * wide * channels, "bordered")
     title = f"a border of {top} above, {bottom} below, {left} left, {right} right"
     line = (width * channels, top, bottom, left * channels, right * channels)
-    p.call(node, Int8Border(), p.at(x), place, images, height, *line, fill, title=title)
+    p.call(node, Border(), p.at(x), place, images, height, *line, fill, title=title)
     return place, (tall, wide)

@@ -6,7 +6,8 @@ from math import prod
 
 import numpy as np
 
-from codegen.neon.conv import Border, Conv, Geometry, Ints, PlainConv, levels, run
+from codegen.neon.border import Border
+from codegen.neon.conv import Conv, Geometry, Ints, PlainConv, levels, run
 from codegen.neon.gemm import SIZE
 from codegen.neon.gemm_model import Tiles, tiles
 from codegen.program import Pointer, Split
@@ -139,7 +140,7 @@ def bordered(p: Program, node: Node, op: ops.Conv, extra: Ints = (0, 0)) -> tupl
     pixel = SIZE * shape.channels
     to = p.scratch(shape.images * shape.height * SIZE * shape.line, f"{x.name or 'image'}_with_border")
     sizes = (shape.images, size[0], size[1] * pixel, pads[0], pads[2], pads[1] * pixel, pads[3] * pixel)
-    p.call(Border(), source, to, *sizes, node=node, title=f"border of {', '.join(map(str, pads))} zeros")
+    p.call(Border(), source, to, *sizes, 0, node=node, title=f"border of {', '.join(map(str, pads))} zeros")
     return to, shape
 
 

@@ -16,7 +16,7 @@
 
 void join_3_channels_32bit(const uint32_t *x, uint32_t *y, size_t columns, size_t s);
 void add_border(const void *from, void *to, size_t images, size_t lines, size_t line, size_t top, size_t bottom,
-    size_t left, size_t right);
+    size_t left, size_t right, int fill);
 void conv_3x3_3_at_18x18_to_8_s2x2_relu(const float *x, const float *w, float *y, size_t begin, size_t last);
 void depthwise_3x3_s1_relu6_210359(const float *x, const float *w, float *y, size_t images, size_t height, size_t width,
     size_t channels, size_t out_height, size_t out_width, size_t begin, size_t end, size_t top, size_t block);

@@ -53,7 +53,7 @@ void small_cnn_run(const small_cnn_inputs *in, const small_cnn_outputs *out, voi
     DONE(1);
 
     /* 2. border of 1, 1, 1, 1 zeros (stem) */
-    add_border(A(IMAGE), A(IMAGE_WITH_BORDER), 1, 16, 192, 1, 1, 12, 12);
+    add_border(A(IMAGE), A(IMAGE_WITH_BORDER), 1, 16, 192, 1, 1, 12, 12, 0);
     DONE(2);
 
     /* 3. 3x3 convolution, 3 to 8 channels (stem, stem/relu) */

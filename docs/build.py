@@ -29,7 +29,7 @@ from targets.coreai.lower.table import GENERAL as COREAI_GENERAL  # noqa: E402
 from targets.coreml.lower import TABLE  # noqa: E402
 from targets.coreml.lower.table import GENERAL as ANE_GENERAL  # noqa: E402
 from targets.neon.lower import TABLE as NEON  # noqa: E402
-from targets.neon.needs import HELD, KNOWN  # noqa: E402
+from targets.source.needs import HELD, KNOWN  # noqa: E402
 from targets.tflite.lower import TABLE as NNAPI  # noqa: E402
 from targets.tflite.lower.table import GENERAL  # noqa: E402
 

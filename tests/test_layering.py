@@ -87,7 +87,8 @@ LAYERS = {
     "codegen": Layer(("codegen",), ("types",)),
     "quantizing": Layer(("targets.budget", "targets.calibrated", "targets.quantizing"), (*CORE, "target", "passes")),
     "apple": Layer(("targets.apple",), (*CORE, "target", "passes", "quantizing")),
-    "targets": Layer(("targets",), (*CORE, "target", "passes", "codegen", "quantizing", "apple")),
+    "source": Layer(("targets.source",), (*CORE, "target", "passes", "codegen")),
+    "targets": Layer(("targets",), (*CORE, "target", "passes", "codegen", "quantizing", "apple", "source")),
     "training": Layer(("compiler.train",), (*CORE, "passes")),
     "roof": Layer(
         (

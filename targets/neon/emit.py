@@ -4,25 +4,26 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple, TextIO
 
-from codegen.arena import ALIGNMENT, Plan, Span, plan
+from codegen.arena import ALIGNMENT, Plan
 from codegen.library import Library, kernel_files, required_isa, sources
 from codegen.names import identifier
-from codegen.program import Buffer, Call, Choice, Place
+from codegen.neon.elementwise import is_vector
+from codegen.program import Choice
 from compiler.errors import LegalityError
 from compiler.graph import Graph
 from compiler.new_folder import new_folder
 from targets.neon.blocking import Core
 from targets.neon.build import MARK
-from targets.neon.lower import elementwise as _registered  # noqa: F401  # fills the table
-from targets.neon.program import Program
+from targets.neon.lower import matmul as _registered  # noqa: F401  # fills the table
+from targets.neon.program import NeonProgram
 from targets.neon.report import Written
-from targets.neon.schedule import Schedule
 from targets.neon.table import TABLE
-from targets.neon.tails import grouped
+from targets.source.planning import planned, write_schedule
+from targets.source.schedule import Schedule
 
 WORDS = 6  # of 64 bits in a line of an array
 
@@ -40,54 +41,11 @@ class Form(NamedTuple):
 DEFAULT = Form()
 
 
-def lowered(graph: Graph, precision: str, isa: str, threads: int = 1, cut_for: Core | None = None) -> Program:
+def lowered(graph: Graph, precision: str, isa: str, threads: int = 1, cut_for: Core | None = None) -> NeonProgram:
     """The schedule of a prepared graph."""
-    p = Program(graph, precision, isa, threads, cut_for)
-    groups = grouped(graph)
-    p.tails.update(groups.tails)
-    p.chains.update(groups.chains)
-    for node in graph.nodes:
-        if node in groups.inside:
-            continue
-        head = groups.last.get(node, node)
-        TABLE.entries[type(head.op)][1](p, head, head.op)
-    p.finish()
-    p.calls = needed(p.calls)
+    p = NeonProgram(graph, precision, isa, threads, cut_for)
+    write_schedule(p, TABLE, is_vector)
     return p
-
-
-def needed(calls: Sequence[Call]) -> list[Call]:
-    """Calls without those whose results no later call touches: moves of what is read where it lies."""
-    kept: list[Call] = []
-    touched: set[Buffer] = set()
-    for call in reversed(calls):
-        if any(b.place is not Place.ARENA or b in touched for b in call.writes):
-            kept.append(call)
-            touched.update(call.reads, call.writes)
-    return kept[::-1]
-
-
-def planned(p: Schedule) -> Plan:
-    """Give the buffers of the arena their offsets. One may lie upon another that its writer is last to read."""
-    spans: dict[Buffer, list[int]] = {}
-    for step, call in enumerate(p.calls):
-        for buffer in (*call.reads, *call.writes):
-            if buffer.place is Place.ARENA:
-                spans.setdefault(buffer, [step, step])[1] = step
-    roots: dict[Buffer, Buffer] = {}
-    for buffer, under in p.shares.items():
-        root = roots.get(under, under)
-        fits = buffer in spans and root in spans and spans[root][1] == spans[buffer][0]
-        if fits and under in spans and buffer.nbytes <= root.nbytes:
-            roots[buffer] = root
-            spans[root][1] = spans[buffer][1]
-    own = [b for b in p.buffers if b in spans and b not in roots]
-    made = plan([Span(b.nbytes, *spans[b]) for b in own])
-    for buffer, offset in zip(own, made.offsets, strict=True):
-        buffer.offset = offset
-    for buffer, root in roots.items():
-        buffer.offset = root.offset
-    return made
 
 
 def write_library(p: Schedule, title: str, path: Path, form: Form = DEFAULT) -> Written:

@@ -22,9 +22,9 @@ from targets.neon.artifact import NeonArtifact
 from targets.neon.blocking import core
 from targets.neon.build import RUN_ON
 from targets.neon.emit import Form, lowered, write_library
-from targets.neon.lower import elementwise as _registered  # noqa: F401  # fills the table
-from targets.neon.needs import port_objections
+from targets.neon.lower import matmul as _registered  # noqa: F401  # fills the table
 from targets.neon.table import TABLE
+from targets.source.needs import port_objections
 
 if TYPE_CHECKING:
     from compiler.calibrate.trial import Trial

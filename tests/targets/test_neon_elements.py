@@ -17,8 +17,8 @@ from compiler.op import OPS, Op
 from compiler.ops.layout import ConvertLayout, in_order
 from compiler.tensor import BF16, BOOL, DTYPES, F16, F32, F64, FLOAT8, I4, I64, U4, Array, DType, TensorType
 from targets.neon.build import Toolchain
-from targets.neon.chains import is_elementwise
-from targets.neon.expressions import EXPRESSIONS
+from targets.source.chains import is_elementwise
+from targets.source.expressions import EXPRESSIONS
 from tests.strategies import random_array
 from tests.targets.neon_graphs import calls, expect_same
 from tests.targets.neon_kernels import Case, run_cases, toolchains

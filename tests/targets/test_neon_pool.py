@@ -18,7 +18,7 @@ from compiler.errors import CompileError
 from compiler.ops.window import Ints
 from compiler.tensor import F32, Array, TensorType
 from targets.neon.build import Toolchain
-from targets.neon.lower.pool import chosen
+from targets.source.lower.pool import chosen
 from tests.targets.neon_kernels import Case, run_cases, toolchains
 from tests.targets.neon_layers import TOOLS, check_graph, graph_of
 from tests.targets.neon_layers import check as check_library

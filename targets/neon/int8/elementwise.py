@@ -13,7 +13,7 @@ from codegen.rendering import literal
 from compiler.tensor import Array
 from targets.neon.int8.program import CTYPES, IntegerProgram
 from targets.neon.int8.table import lowers
-from targets.neon.lower.moving import dense
+from targets.source.lower.moving import dense
 from targets.tflite.integer.arithmetic import ADD_BITS, COMPARED_BITS, DIFFERENCE_BITS
 from targets.tflite.integer.fixed import Factor, factor
 from targets.tflite.integer.kernel import Node, NoReferenceError

@@ -15,8 +15,8 @@ from codegen.program import Pointer
 from compiler.tensor import Array
 from targets.neon.int8.program import CTYPES, IntegerProgram
 from targets.neon.int8.table import lowers
-from targets.neon.lower.moving import dense, merged
-from targets.neon.lower.transposing import turn
+from targets.source.lower.moving import dense, merged
+from targets.source.lower.transposing import turn
 from targets.tflite.integer.kernel import Node
 from targets.tflite.integer.model import KERNELS
 from targets.tflite.reader import STORED, Tensor

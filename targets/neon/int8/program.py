@@ -11,7 +11,7 @@ from codegen.library import Port
 from codegen.neon.copies import CopyBytes
 from codegen.program import Argument, Buffer, Kernel, Place, Pointer
 from compiler.tensor import Array
-from targets.neon.schedule import Ports, Schedule
+from targets.source.schedule import Ports, Schedule
 from targets.tflite.integer.kernel import Node
 from targets.tflite.reader import STORED, File, Tensor
 

@@ -13,7 +13,7 @@ from codegen.neon.int8_resize import Bilinear, Extreme
 from targets.neon.int8.elementwise import by, clamp, less
 from targets.neon.int8.program import CTYPES, IntegerProgram
 from targets.neon.int8.table import lowers
-from targets.neon.lower.moving import dense
+from targets.source.lower.moving import dense
 from targets.tflite.integer.activation import SOFTMAX_BITS
 from targets.tflite.integer.exponential import exp_negative
 from targets.tflite.integer.fixed import Factor, factor, times

@@ -16,12 +16,13 @@ from compiler.ops.layout import order_of
 from compiler.tensor import BOOL, F32, F64
 from targets.neon.blocking import Core, block
 from targets.neon.lower import matmul
-from targets.neon.lower.indexing import operands
-from targets.neon.lower.moving import dense
-from targets.neon.lower.strided import Lying, lying
-from targets.neon.needs import FLOATS, types_of
-from targets.neon.program import Program, ctype_of
+from targets.neon.program import NeonProgram
 from targets.neon.table import lowers
+from targets.source.lower.indexing import operands
+from targets.source.lower.moving import dense
+from targets.source.lower.strided import Lying, lying
+from targets.source.needs import FLOATS, types_of
+from targets.source.program import ctype_of
 
 ROWS = 32  # queries of a block
 FEW = 4  # queries for which keys are not packed
@@ -47,7 +48,7 @@ class Operands(NamedTuple):
 
 
 @lowers(ops.Attention, needs=(types_of(0, among=FLOATS, what="queries"),))
-def _attention(p: Program, node: Node, op: ops.Attention) -> None:
+def _attention(p: NeonProgram, node: Node, op: ops.Attention) -> None:
     q, k, v, *masks = operands(node)
     given = Operands(lying(q), lying(k), lying(v), lying(masks[0]) if masks else None)
     steps = mask_steps(masks[0], given.mask) if masks and given.mask else (0, 0, 0, 0)
@@ -64,7 +65,7 @@ def mask_steps(mask: Value, of: Lying) -> Ints:
     return (*[0] * (4 - mask.type.rank), *(0 if d == 1 else s for d, s in own))
 
 
-def _tiled(p: Program, node: Node, op: ops.Attention, given: Operands, steps: Ints) -> None:
+def _tiled(p: NeonProgram, node: Node, op: ops.Attention, given: Operands, steps: Ints) -> None:
     q, k, v, *masks = operands(node)
     batch, heads, queries, depth = q.type.dims
     shared, keys = k.type.dims[1:3]
@@ -133,7 +134,7 @@ def product(m: int, n: int, k: int, core: Core, vectors: int = 0) -> Product:
     return Product(kernel, counts, block(way.count, way.rows * k * SIZE, core))
 
 
-def _result(p: Program, node: Node) -> tuple[Pointer, Ints]:
+def _result(p: NeonProgram, node: Node) -> tuple[Pointer, Ints]:
     """Where results go, and the distances between them: right to where a transpose would move them."""
     y = node.output
     reader = next(iter(y.users)) if len(y.users) == 1 and not y.n_out else None
@@ -147,7 +148,7 @@ def _result(p: Program, node: Node) -> tuple[Pointer, Ints]:
     return p.result(y), tuple(strides[order.index(axis)] for axis in range(4))
 
 
-def _plain(p: Program, node: Node, op: ops.Attention) -> None:
+def _plain(p: NeonProgram, node: Node, op: ops.Attention) -> None:
     """For operands in logical order."""
     q, k, v, *masks = operands(node)
     given = [p.at(x) for x in (q, k, v, *masks)]

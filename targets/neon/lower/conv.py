@@ -19,8 +19,9 @@ from targets.neon.blocking import Core, block
 from targets.neon.lower import winograd
 from targets.neon.lower.depthwise import depthwise, is_depthwise
 from targets.neon.lower.matmul import NUMBERS, OVERREAD, WIDE, bias_of, packed, product
-from targets.neon.program import Program, ctype_of
+from targets.neon.program import NeonProgram
 from targets.neon.table import lowers
+from targets.source.program import ctype_of
 
 
 def is_image(node: Node) -> bool:
@@ -34,7 +35,7 @@ def is_image(node: Node) -> bool:
 
 
 @lowers(ops.Conv, needs=(NUMBERS,), tails=is_image)
-def _conv(p: Program, node: Node, op: ops.Conv) -> None:
+def _conv(p: NeonProgram, node: Node, op: ops.Conv) -> None:
     x, w, b = (*node.inputs, None)[:3]
     assert x is not None and w is not None
     if not is_image(node):
@@ -57,7 +58,7 @@ def is_pointwise(node: Node, op: ops.Conv) -> bool:
     return whole and op.groups == 1
 
 
-def _direct(p: Program, node: Node, op: ops.Conv) -> None:
+def _direct(p: NeonProgram, node: Node, op: ops.Conv) -> None:
     w, b = (*node.inputs, None)[1:3]
     assert w is not None and w.data is not None
     tail = p.tail(node)
@@ -129,7 +130,7 @@ def _window(x: Value, op: ops.Conv, extra: Ints) -> tuple[Ints, Ints]:
     return size, (*pads[:2], pads[2] + extra[0], pads[3] + extra[1])
 
 
-def bordered(p: Program, node: Node, op: ops.Conv, extra: Ints = (0, 0)) -> tuple[Pointer, Geometry]:
+def bordered(p: NeonProgram, node: Node, op: ops.Conv, extra: Ints = (0, 0)) -> tuple[Pointer, Geometry]:
     """Where the image lies with its borders, and what is known of the layer."""
     x = value_of(node.inputs[0])
     size, pads = _window(x, op, extra)
@@ -153,7 +154,7 @@ def packed_filters(w: Array, bias: Array, groups: int, cut: Tiles) -> Array:
     return np.concatenate([*parts, np.zeros(OVERREAD, np.float32)])
 
 
-def _plain(p: Program, node: Node, op: ops.Conv) -> None:
+def _plain(p: NeonProgram, node: Node, op: ops.Conv) -> None:
     given = [v for v in node.inputs if v is not None]
     out = node.output.type
     ctype = ctype_of(out.dtype)

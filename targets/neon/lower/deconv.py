@@ -16,12 +16,13 @@ from compiler.graph import Node
 from compiler.ops.layout import channels_last, order_of
 from compiler.ops.window import Ints
 from compiler.tensor import F32, Array
-from targets.neon.lower.indexing import laid
 from targets.neon.lower.matmul import bias_of, product
-from targets.neon.lower.moving import dense, move
-from targets.neon.needs import SOME_FLOATS
-from targets.neon.program import Program, ctype_of
+from targets.neon.program import NeonProgram
 from targets.neon.table import lowers
+from targets.source.lower.indexing import laid
+from targets.source.lower.moving import dense, move
+from targets.source.needs import SOME_FLOATS
+from targets.source.program import ctype_of
 
 
 def is_image(node: Node) -> bool:
@@ -38,7 +39,7 @@ def is_image(node: Node) -> bool:
 
 
 @lowers(ops.ConvTranspose, needs=(SOME_FLOATS,), tails=is_image)
-def _conv_transpose(p: Program, node: Node, op: ops.ConvTranspose) -> None:
+def _conv_transpose(p: NeonProgram, node: Node, op: ops.ConvTranspose) -> None:
     if not is_image(node):
         _plain(p, node, op)
         return
@@ -58,7 +59,7 @@ def is_shuffle(op: ops.ConvTranspose, kernel: Ints) -> bool:
     return op.strides == kernel and not any((*op.pads, *op.output_padding)) and set(op.dilations) == {1}
 
 
-def _shuffled(p: Program, node: Node, taps: Array) -> None:
+def _shuffled(p: NeonProgram, node: Node, taps: Array) -> None:
     """A product, whose results are moved to their places."""
     x, w, b = (*node.inputs, None)[:3]
     assert x is not None and w is not None
@@ -77,7 +78,7 @@ def _shuffled(p: Program, node: Node, taps: Array) -> None:
     move(p, node, F32, given, (p.result(tail.value), dense(moved)), moved, f"their places in {node.output.type}")
 
 
-def _gathered(p: Program, node: Node, op: ops.ConvTranspose, taps: Array) -> None:
+def _gathered(p: NeonProgram, node: Node, op: ops.ConvTranspose, taps: Array) -> None:
     """Results gather what pixels add to them: `taps` are [*K, C] of a depthwise layer, else [C, *K, M]."""
     x, w, b = (*node.inputs, None)[:3]
     assert x is not None and w is not None
@@ -105,7 +106,7 @@ def _pair(values: Ints, fill: int) -> tuple[int, int]:
     return (fill, values[0]) if len(values) == 1 else (values[0], values[1])
 
 
-def _plain(p: Program, node: Node, op: ops.ConvTranspose) -> None:
+def _plain(p: NeonProgram, node: Node, op: ops.ConvTranspose) -> None:
     given = [v for v in node.inputs if v is not None]
     out = node.output
     ctype = ctype_of(out.type.dtype)

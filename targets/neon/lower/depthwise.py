@@ -15,8 +15,8 @@ from compiler.record import Record
 from compiler.tensor import Array
 from targets.neon.blocking import block
 from targets.neon.lower.matmul import bias_of
-from targets.neon.lower.moving import dense, move
-from targets.neon.program import Program
+from targets.neon.program import NeonProgram
+from targets.source.lower.moving import dense, move
 
 Pair = tuple[int, int]
 SUMS = 4  # vectors of results that are summed up at once, so that additions seldom wait for each other
@@ -65,7 +65,7 @@ def is_depthwise(node: Node, op: ops.Conv) -> bool:
     return op.groups == x.type.dims[1] > 1
 
 
-def depthwise(p: Program, node: Node, op: ops.Conv) -> None:
+def depthwise(p: NeonProgram, node: Node, op: ops.Conv) -> None:
     """A convolution with as many groups as channels, over one or two axes, of channels-last floats with constant
     filters [groups * many, 1, *K]."""
     x, w, b = (*node.inputs, None)[:3]
@@ -163,7 +163,7 @@ def packed(filters: Array, bias: Array, vectors: tuple[int, ...]) -> Array:
     return np.concatenate([flat[:, first : first + WIDTH * v].reshape(-1) for v, first in strips])
 
 
-def _repeated(p: Program, node: Node, plane: Plane) -> Pointer:
+def _repeated(p: NeonProgram, node: Node, plane: Plane) -> Pointer:
     """The image with each channel as often as it has filters."""
     x = node.inputs[0]
     assert x is not None

@@ -18,8 +18,9 @@ from compiler.graph import Node, Value
 from compiler.target import dtypes
 from compiler.tensor import BF16, F16, F32, F64, I8, I16, I32, I64, U8, U16, U32, U64, Array
 from targets.neon.blocking import Core, block
-from targets.neon.program import Program, Tail, ctype_of
+from targets.neon.program import NeonProgram
 from targets.neon.table import lowers
+from targets.source.program import Tail, ctype_of
 
 OVERREAD = 32  # floats that kernels may read beyond packed weights
 NUMBERS = dtypes(F16, BF16, F32, F64, I8, I16, I32, I64, U8, U16, U32, U64)
@@ -32,7 +33,7 @@ def is_f32(node: Node) -> bool:
 
 
 @lowers(ops.Dense, needs=(NUMBERS,), tails=is_f32)
-def _dense(p: Program, node: Node, op: ops.Dense) -> None:
+def _dense(p: NeonProgram, node: Node, op: ops.Dense) -> None:
     x, w, b = operands(node)
     if is_f32(node) and w.data is not None and (b is None or b.data is not None):
         matrix = np.asarray(w.data).T if op.transposed else np.asarray(w.data)
@@ -45,7 +46,7 @@ def _dense(p: Program, node: Node, op: ops.Dense) -> None:
 
 
 @lowers(ops.MatMul, needs=(NUMBERS,), tails=is_f32)
-def _matmul(p: Program, node: Node, _: ops.MatMul) -> None:
+def _matmul(p: NeonProgram, node: Node, _: ops.MatMul) -> None:
     x, y, _none = operands(node)
     flat = y.type.dims[-2:] if y.type.rank >= 2 else ()
     if is_f32(node) and y.data is not None and y.type.size == prod(flat) and len(flat) == 2:
@@ -98,7 +99,7 @@ def _steps(shape: Sequence[int]) -> list[int]:
     return [prod(shape[axis + 1 :]) if size != 1 else 0 for axis, size in enumerate(shape[:-2])]
 
 
-def computed(p: Program, node: Node, of: Matrices) -> None:
+def computed(p: NeonProgram, node: Node, of: Matrices) -> None:
     """A product whose second operand is known at run time."""
     given = [v for v in node.inputs if v is not None]
     dtype = node.output.type.dtype
@@ -147,7 +148,7 @@ def room(of: Matrices) -> int:
 
 
 def product(
-    p: Program,
+    p: NeonProgram,
     node: Node,
     x: Value,
     matrix: Array,

@@ -18,11 +18,11 @@ from compiler.ops.recurrent import Recurrent as Layer
 from compiler.target import Need
 from compiler.tensor import F32, Array
 from targets.neon.blocking import Core
-from targets.neon.gates import Gates
 from targets.neon.lower.attention import product as cut
 from targets.neon.lower.matmul import packed, product
-from targets.neon.program import Program
+from targets.neon.program import NeonProgram
 from targets.neon.table import lowers
+from targets.source.gates import Gates
 
 WEIGHTS, STATES, BIASES, LENGTHS, H, C, PEEPHOLES = 1, 2, 3, 4, 5, 6, 7  # operands
 SUM: Expression = Apply("add", (Operand(0), Operand(1)))
@@ -43,7 +43,7 @@ FLOATS = Need(text="constant weights of float32", holds=_holds)
 
 
 @lowers(ops.LSTM, ops.GRU, ops.RNN, needs=(FLOATS,))
-def _recurrent(p: Program, node: Node, op: Layer) -> None:
+def _recurrent(p: NeonProgram, node: Node, op: Layer) -> None:
     x = operand(node, 0)
     assert x is not None
     time, batch, _ = x.type.dims
@@ -79,7 +79,7 @@ def biases(op: Layer, b: Array, wide: int) -> tuple[Array, Array]:
 
 
 def _direction(
-    p: Program,
+    p: NeonProgram,
     node: Node,
     op: Layer,
     d: int,
@@ -124,7 +124,7 @@ def _direction(
 
 
 def _kernel(
-    p: Program, op: Layer, d: int, r: Array, bias: Array, rows: int, has_p: bool
+    p: NeonProgram, op: Layer, d: int, r: Array, bias: Array, rows: int, has_p: bool
 ) -> tuple[Recurrent, list[Pointer]]:
     """The kernel but for the shape of the sequence, and its packed weights."""
     hidden, wide = r.shape
@@ -159,7 +159,7 @@ def added(m: int, n: int, k: int, core: Core) -> Product:
     return made._replace(gemm=made.gemm.with_(tail=SUM))
 
 
-def _packed(p: Program, matrix: Array, bias: Array, rows: int, core: Core) -> Pointer:
+def _packed(p: NeonProgram, matrix: Array, bias: Array, rows: int, core: Core) -> Pointer:
     k, n = matrix.shape
     return p.constant(packed(matrix, bias, tiles(rows, n, k, in_order=core.is_in_order)), "r")
 

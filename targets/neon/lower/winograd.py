@@ -15,7 +15,7 @@ from compiler.graph import Node
 from compiler.tensor import Array
 from targets.neon.blocking import Core
 from targets.neon.lower.matmul import OVERREAD, gemm, packed
-from targets.neon.program import Program
+from targets.neon.program import NeonProgram
 
 INPUT = {2: 85, 4: 265}  # instructions to transform a patch of four channels
 OUTPUT = {2: 55, 4: 180}  # and products of four filters
@@ -120,7 +120,7 @@ def packed_transformed(w: Array, bias: Array, out: int, cut: Tiles) -> Array:
     return np.concatenate([*places, np.zeros(OVERREAD, np.float32)])
 
 
-def lower(p: Program, node: Node, x: Pointer, shape: Geometry, chosen: Choice, w: Array, bias: Array) -> None:
+def lower(p: NeonProgram, node: Node, x: Pointer, shape: Geometry, chosen: Choice, w: Array, bias: Array) -> None:
     """Write the calls of a layer whose image has its borders."""
     tail = p.tail(node)
     kernel, cut = winograd(shape, chosen, p.core)

@@ -12,10 +12,10 @@ from compiler.graph import Node
 from compiler.ops.layout import channels_last, order_of
 from compiler.ops.window import Ints
 from compiler.tensor import F32
-from targets.neon.lower.windows import plain_pool
-from targets.neon.needs import NUMBERS
-from targets.neon.program import Program
-from targets.neon.table import lowers
+from targets.source.lower.windows import plain_pool
+from targets.source.needs import NUMBERS
+from targets.source.program import Program
+from targets.source.table import lowers
 
 KINDS = {
     ops.MaxPool: "max",

@@ -13,10 +13,10 @@ from compiler.graph import Node, Value
 from compiler.ops.layout import order_of, physical_axis
 from compiler.target import Need
 from compiler.tensor import BOOL, I8, I16, I32, I64
-from targets.neon.lower.moving import dense
-from targets.neon.needs import NUMBERS, types_of
-from targets.neon.program import Program, bytes_of, ctype_of, nbytes
-from targets.neon.table import lowers
+from targets.source.lower.moving import dense
+from targets.source.needs import NUMBERS, types_of
+from targets.source.program import Program, bytes_of, ctype_of, nbytes
+from targets.source.table import lowers
 
 PLACES = (I8, I16, I32, I64)
 INDICES = types_of(1, among=PLACES, what="indices")

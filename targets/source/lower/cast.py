@@ -14,13 +14,13 @@ from compiler.ops.layout import order_of
 from compiler.ops.quant import Quantization
 from compiler.target import Need
 from compiler.tensor import F32
-from targets.neon.elements import BOOL8, element_type
-from targets.neon.expressions import dequantized, quantized
-from targets.neon.lower.elementwise import COMPUTED, Given, compute, sizes_of
-from targets.neon.lower.reduce import line_of, operand, reduce_to
-from targets.neon.program import Program
-from targets.neon.reductions import extreme
-from targets.neon.table import lowers
+from targets.source.elements import BOOL8, element_type
+from targets.source.expressions import dequantized, quantized
+from targets.source.lower.elementwise import COMPUTED, Given, compute, sizes_of
+from targets.source.lower.reduce import line_of, operand, reduce_to
+from targets.source.program import Program
+from targets.source.reductions import extreme
+from targets.source.table import lowers
 
 
 def _fits(node: Node) -> bool:

@@ -1,20 +1,21 @@
 """Which element-by-element layers are computed in one loop.
 
 A group ends with one layer; a layer before it belongs to it if only layers of the group read its result, which has the
-shape and order of the group's. What the group reads is broadcast as the layers say.
+shape and order of the group's. What the group reads is broadcast as the layers say. Floats of 16 bits are rounded when
+they are stored, not between layers of a group.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import NamedTuple
 
 from codegen.expression import Expression, Operand, is_within, operands, substitute
-from codegen.neon.elementwise import is_vector
 from compiler.graph import Graph, Node, Value
 from compiler.ops.layout import order_of
-from targets.neon.elements import KINDS, element_type, number, plain_type
-from targets.neon.expressions import EXPRESSIONS, computes, expression_of
+from compiler.tensor import F16
+from targets.source.elements import KINDS, convert, element_type, number, plain_type
+from targets.source.expressions import EXPRESSIONS, computes, expression_of, result_of
 
 PARTS = 300  # of an expression, those that occur several times counted as often
 OPERANDS = 8
@@ -27,15 +28,17 @@ class Chain(NamedTuple):
     values: tuple[Value, ...]
 
 
-def chained(graph: Graph, elsewhere: Collection[Node]) -> tuple[dict[Node, Chain], set[Node]]:
+def chained(
+    graph: Graph, elsewhere: Collection[Node], is_vector: Callable[[Expression], bool]
+) -> tuple[dict[Node, Chain], set[Node]]:
     """The last layer of each group -> what it computes; and the layers that are computed there instead of where they
-    stand. Layers that are computed `elsewhere` belong to no group."""
+    stand. Layers that are computed `elsewhere` belong to no group; what is a vector's does not join what is none's."""
     found: dict[Node, Chain] = {}
     inside: set[Node] = set()
     for node in reversed(list(graph.nodes)):
         if node in inside or node in elsewhere or not is_elementwise(node):
             continue
-        members = _grown(node, elsewhere)
+        members = _grown(node, elsewhere, is_vector)
         if len(members) > 1:
             found[node] = chain_of(node, members)
             inside.update(m for m in members if m is not node)
@@ -47,7 +50,7 @@ def is_elementwise(node: Node) -> bool:
     return type(node.op) in EXPRESSIONS and computes(node) and node.output.type.is_static
 
 
-def _grown(last: Node, elsewhere: Collection[Node]) -> list[Node]:
+def _grown(last: Node, elsewhere: Collection[Node], is_vector: Callable[[Expression], bool]) -> list[Node]:
     """A group, from its last layer on to earlier ones."""
     members = [last]
     best = chain_of(last, members).expression
@@ -80,7 +83,8 @@ def chain_of(last: Node, members: Collection[Node]) -> Chain:
     """What some layers compute together."""
     known: dict[Value, Expression] = {}
     values: dict[Value, int] = {}
-    return Chain(_expression(last, frozenset(members), known, values), tuple(values))
+    made = _expression(last, frozenset(members), known, values)
+    return Chain(convert(made, element_type(last.output.type.dtype)), tuple(values))
 
 
 def _expression(
@@ -94,7 +98,7 @@ def _expression(
             is_inner = v.node is not None and v.node in members
             known[v] = _expression(v.node, members, known, values) if is_inner and v.node else _leaf(v, values)
         given.append(known[v])
-    made = expression_of(node, given)
+    made = result_of(node, given) if node.output.type.dtype is F16 else expression_of(node, given)
     assert made is not None
     return made
 

@@ -9,8 +9,8 @@ from codegen.neon.copies import CopyStrided
 from codegen.program import Pointer
 from compiler.graph import Node
 from compiler.tensor import DType
-from targets.neon.lower.transposing import turn
-from targets.neon.program import Program, bytes_of
+from targets.source.lower.transposing import turn
+from targets.source.program import Program, bytes_of
 
 
 def dense(sizes: Sequence[int]) -> list[int]:

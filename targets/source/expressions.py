@@ -14,8 +14,8 @@ from compiler.op import Op
 from compiler.ops.bits import BitShift
 from compiler.ops.quant import DequantizeLinear, QuantizeLinear
 from compiler.tensor import DTYPES, DType
-from targets.neon.activations import ACTIVATIONS
-from targets.neon.elements import BOOL8, KINDS, bounds, convert, element_type, number, plain_type, widened
+from targets.source.activations import ACTIVATIONS
+from targets.source.elements import BOOL8, KINDS, bounds, convert, element_type, number, plain_type, widened
 
 
 class Layer(NamedTuple):
@@ -36,14 +36,20 @@ EXPRESSIONS: dict[type[Op], Maker] = {}
 
 
 def expression_of(node: Node, operands: Sequence[Expression]) -> Expression | None:
-    """What a layer computes of its operands, element by element; None if it does something else."""
+    """What a layer computes of its operands, element by element, in the type of its result; None if it does something
+    else."""
+    made = result_of(node, operands)
+    return None if made is None else convert(made, element_type(node.output.type.dtype))
+
+
+def result_of(node: Node, operands: Sequence[Expression]) -> Expression | None:
+    """The same in the type in which it is computed."""
     maker = EXPRESSIONS.get(type(node.op))
     if maker is None or not computes(node):
         return None
     if isinstance(node.op, ops.Cast):
         return _cast(operands[0], node.op)
-    made = maker(Layer(node.op, [widened(x) for x in operands], plain_type(node.output.type.dtype)))
-    return convert(made, element_type(node.output.type.dtype))
+    return maker(Layer(node.op, [widened(x) for x in operands], plain_type(node.output.type.dtype)))
 
 
 def computes(node: Node) -> bool:

@@ -9,7 +9,7 @@ from codegen.library import Port
 from codegen.names import identifier
 from codegen.program import Argument, Buffer, Call, Kernel, Place, Pointer, Split
 from compiler.tensor import Array
-from targets.neon.weights import Weights
+from targets.source.weights import Weights
 
 TITLE = 100  # letters of a layer's description
 

@@ -13,11 +13,11 @@ from compiler.graph import Node, Value
 from compiler.ops.layout import aligned_shape, physical_shape
 from compiler.target import Need
 from compiler.tensor import TensorType
-from targets.neon.chains import chain_of, trimmed
-from targets.neon.elements import element_type
-from targets.neon.expressions import EXPRESSIONS, computes
-from targets.neon.program import Program, bytes_of
-from targets.neon.table import lowers
+from targets.source.chains import chain_of, trimmed
+from targets.source.elements import element_type
+from targets.source.expressions import EXPRESSIONS, computes
+from targets.source.program import Program, bytes_of
+from targets.source.table import lowers
 
 Axes = tuple[tuple[bool, ...], ...]
 COMPUTED = Need(text="elements that are numbers or booleans", holds=computes)

@@ -8,7 +8,7 @@ from codegen.expression import Apply, Expression, Number
 from codegen.scalar import FLOATS, HELD
 from compiler.ops.numeric import integer_range
 from compiler.tensor import DTYPES, DType
-from targets.neon.program import ctype_of
+from targets.source.program import ctype_of
 
 BOOL8 = "bool8_t"
 TYPES = {  # of C, where they tell more than how many bytes an element takes

@@ -12,12 +12,12 @@ from compiler import ops
 from compiler.graph import Node, Value
 from compiler.ops.layout import order_of, physical_axis
 from compiler.tensor import TensorType
-from targets.neon.dynamic import largest
-from targets.neon.lower.indexing import operands
-from targets.neon.lower.moving import dense
-from targets.neon.needs import FLOATS, LAST, NUMBERS, types_of
-from targets.neon.program import Program, bytes_of, ctype_of
-from targets.neon.table import lowers, otherwise
+from targets.source.dynamic import largest
+from targets.source.lower.indexing import operands
+from targets.source.lower.moving import dense
+from targets.source.needs import FLOATS, LAST, NUMBERS, types_of
+from targets.source.program import Program, bytes_of, ctype_of
+from targets.source.table import lowers
 
 
 def lines(t: TensorType, axis: int) -> tuple[int, int, int]:
@@ -38,7 +38,7 @@ def _topk(p: Program, node: Node, op: ops.TopK) -> None:
         p.call(kernel, source, *results, *lines(x.type, op.axis), op.k, node=node, title=title)
 
 
-@otherwise(ops.CumSum, ops.CumProd, needs=(NUMBERS,))
+@lowers(ops.CumSum, ops.CumProd, needs=(NUMBERS,))
 def _cumulate(p: Program, node: Node, op: ops.CumSum | ops.CumProd) -> None:
     (x,) = operands(node)
     source = p.at(x)
@@ -54,7 +54,7 @@ def _cumulate(p: Program, node: Node, op: ops.CumSum | ops.CumProd) -> None:
     p.call(kernel, source, y, *lines(x.type, op.axis), node=node, title=f"along axis {op.axis} of {x.type}")
 
 
-@otherwise(ops.ArgMax, ops.ArgMin, needs=(NUMBERS,))
+@lowers(ops.ArgMax, ops.ArgMin, needs=(NUMBERS,))
 def _arg_extreme(p: Program, node: Node, op: ops.ArgMax | ops.ArgMin) -> None:
     (x,) = operands(node)
     source = p.at(x)

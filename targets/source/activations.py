@@ -10,11 +10,11 @@ from codegen.expression import Apply, Expression
 from codegen.scalar import FLOATS
 from compiler import ops
 from compiler.op import Op
-from targets.neon.elements import BOOL8, convert, number
+from targets.source.elements import BOOL8, convert, number
 
 
 class Layer(Protocol):
-    """See `targets.neon.expressions.Layer`."""
+    """See `targets.source.expressions.Layer`."""
 
     op: Any
     x: Any

@@ -13,11 +13,11 @@ from compiler.graph import Node, Value
 from compiler.ops.layout import order_of
 from compiler.ops.reduce import Reduce as ReduceOp
 from compiler.tensor import DType
-from targets.neon.elements import element_type, plain_type
-from targets.neon.lower.elementwise import COMPUTED, sizes_of, width_of
-from targets.neon.program import Program
-from targets.neon.reductions import MAKERS, Reduction, finite_largest, reduction_of, sum_of_exponentials
-from targets.neon.table import lowers
+from targets.source.elements import element_type, plain_type
+from targets.source.lower.elementwise import COMPUTED, sizes_of, width_of
+from targets.source.program import Program
+from targets.source.reductions import MAKERS, Reduction, finite_largest, reduction_of, sum_of_exponentials
+from targets.source.table import lowers
 
 
 @lowers(*MAKERS, needs=(COMPUTED,))

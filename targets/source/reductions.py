@@ -12,7 +12,7 @@ from codegen.scalar import FLOATS
 from compiler import ops
 from compiler.op import Op
 from compiler.tensor import DType
-from targets.neon.elements import BOOL8, bounds, convert, element_type, number, plain_type, widened
+from targets.source.elements import BOOL8, bounds, convert, element_type, number, plain_type, widened
 
 
 class Reduction(NamedTuple):

@@ -7,17 +7,19 @@ computed where its last layer stands, when all that it reads is known.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-from codegen.expression import Expression, Number, Operand, is_within, supports
-from codegen.neon.vectors import VECTOR
+from codegen.expression import Expression, Number, Operand, is_within
 from compiler.graph import Graph, Node, Value
+from compiler.op import Op
 from compiler.ops.layout import order_of
-from compiler.tensor import F32
-from targets.neon.chains import PARTS, Chain, chained
-from targets.neon.expressions import expression_of
-from targets.neon.program import Tail
-from targets.neon.table import TAILS
+from targets.source.chains import PARTS, Chain, chained
+from targets.source.expressions import result_of
+from targets.source.program import Tail
+
+Test = Callable[[Expression], bool]
+Heads = Mapping[type[Op], Callable[[Node], bool]]  # operations that compute tails, and of which layers
 
 
 class Groups(NamedTuple):
@@ -30,21 +32,22 @@ class Groups(NamedTuple):
     chains: dict[Node, Chain]
 
 
-def grouped(graph: Graph) -> Groups:
-    """The chains of a graph."""
+def grouped(graph: Graph, heads: Heads, is_vector: Test) -> Groups:
+    """The chains of a graph. Layers that are computed elsewhere end with what `is_vector`; loops are of such alone, or
+    of no such."""
     found = Groups({}, {}, set(), {})
     for node in graph.nodes:
-        takes = TAILS.get(type(node.op))
+        takes = heads.get(type(node.op))
         if takes is None or not takes(node) or node in found.inside:
             continue
-        tail = _tail(node, found)
+        tail = _tail(node, found, is_vector)
         if tail is not None:
             end = tail.value.node
             assert end is not None
             found.tails[node] = tail
             found.last[end] = node
             found.inside.update(_between(node, end))
-    chains, inside = chained(graph, found.inside | found.last.keys())
+    chains, inside = chained(graph, found.inside | found.last.keys(), is_vector)
     found.chains.update(chains)
     found.inside.update(inside)
     return found
@@ -58,7 +61,7 @@ def _between(node: Node, end: Node) -> list[Node]:
     return chain
 
 
-def _tail(node: Node, known: Groups) -> Tail | None:
+def _tail(node: Node, known: Groups, is_vector: Test) -> Tail | None:
     """The chain behind a layer, up to where another layer computes it."""
     expression: Expression = Operand(0)
     others: list[Value] = []
@@ -67,13 +70,10 @@ def _tail(node: Node, known: Groups) -> Tail | None:
         operands = [_operand(v, value, expression, others) for v in reader.inputs]
         if any(o is None for o in operands) or reader.output.type.shape != node.output.type.shape:
             break
-        made = expression_of(reader, [o for o in operands if o is not None])
-        if (
-            made is None
-            or not is_within(made, PARTS)
-            or not supports(made, VECTOR)
-            or reader.output.type.dtype is not F32
-        ):
+        made = result_of(reader, [o for o in operands if o is not None])
+        if made is None or not is_within(made, PARTS) or not is_vector(made):
+            break
+        if reader.output.type.dtype is not node.output.type.dtype:
             break
         for v in reader.inputs:
             if v is not value and v is not None and not _is_number(v) and v not in others:
@@ -92,7 +92,7 @@ def _operand(v: Value | None, value: Value, so_far: Expression, others: list[Val
     """An operand of a layer that reads `value`; None if a tail cannot read it."""
     if v is value:
         return so_far
-    if v is None or v.type.dtype is not F32:
+    if v is None or v.type.dtype is not value.type.dtype:
         return None
     if _is_number(v):
         assert v.data is not None

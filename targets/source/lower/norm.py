@@ -15,13 +15,13 @@ from compiler.ops.layout import order_of, physical_axis
 from compiler.ops.norm import TrailingNorm
 from compiler.target import dtypes
 from compiler.tensor import BF16, F16, F32, F64, TensorType
-from targets.neon.elements import convert, element_type, plain_type, widened
-from targets.neon.lower.elementwise import COMPUTED, Given, compute, sizes_of
-from targets.neon.lower.reduce import Lines, line_of, operand, reduce_to, scratch
-from targets.neon.lower.softmax import SIZE, is_inner, plain_dtype
-from targets.neon.program import Program, ctype_of
-from targets.neon.reductions import inverse_rms, reduction_of, variance, wide
-from targets.neon.table import lowers
+from targets.source.elements import convert, element_type, plain_type, widened
+from targets.source.lower.elementwise import COMPUTED, Given, compute, sizes_of
+from targets.source.lower.reduce import Lines, line_of, operand, reduce_to, scratch
+from targets.source.lower.softmax import SIZE, is_inner, plain_dtype
+from targets.source.program import Program, ctype_of
+from targets.source.reductions import inverse_rms, reduction_of, variance, wide
+from targets.source.table import lowers
 
 
 @lowers(ops.LayerNorm, ops.RmsNorm, needs=(COMPUTED,))

@@ -7,7 +7,7 @@ from math import inf
 
 from codegen.expression import Apply, Expression, Number, Operand
 from compiler.ops.recurrent import GRU, LSTM, Recurrent
-from targets.neon.elements import BOOL8
+from targets.source.elements import BOOL8
 
 Function = Callable[[Expression, float, float], Expression]  # of x, alpha and beta
 

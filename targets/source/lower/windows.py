@@ -15,11 +15,11 @@ from codegen.program import Pointer
 from compiler import ops
 from compiler.graph import Node
 from compiler.tensor import F32, F64, DType, TensorType
-from targets.neon.lower.indexing import laid, operands
-from targets.neon.lower.moving import at_element, move
-from targets.neon.lower.search import lines
-from targets.neon.program import Program, bytes_of, ctype_of
-from targets.neon.table import lowers
+from targets.source.lower.indexing import laid, operands
+from targets.source.lower.moving import at_element, move
+from targets.source.lower.search import lines
+from targets.source.program import Program, bytes_of, ctype_of
+from targets.source.table import lowers
 
 KINDS = {ops.MaxPool: "max", ops.AveragePool: "average", ops.LpPool: "lp"}
 

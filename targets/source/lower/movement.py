@@ -13,10 +13,10 @@ from compiler import ops
 from compiler.graph import Node, Value
 from compiler.ops.layout import ConvertLayout, aligned_shape, order_of, physical_axis, physical_shape
 from compiler.tensor import TensorType
-from targets.neon.lower.indexing import padded
-from targets.neon.lower.moving import at_element, dense, move
-from targets.neon.program import Program
-from targets.neon.table import lowers
+from targets.source.lower.indexing import padded
+from targets.source.lower.moving import at_element, dense, move
+from targets.source.program import Program
+from targets.source.table import lowers
 
 
 def sizes_of(t: TensorType) -> list[int]:

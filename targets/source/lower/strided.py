@@ -11,8 +11,8 @@ from compiler import ops
 from compiler.graph import Node, Value
 from compiler.ops.layout import order_of
 from compiler.tensor import Array
-from targets.neon.lower.moving import at_element
-from targets.neon.program import Program
+from targets.source.lower.moving import at_element
+from targets.source.program import Program
 
 MOVES = (ops.Transpose, ops.Reshape, ops.Split, ops.Slice)
 

@@ -13,10 +13,10 @@ from compiler.ops.layout import channels_last, order_of
 from compiler.ops.resize import Taps
 from compiler.ops.window import Ints
 from compiler.tensor import F32, Array
-from targets.neon.lower.windows import plain_resize
-from targets.neon.needs import NUMBERS
-from targets.neon.program import Program, bytes_of
-from targets.neon.table import lowers
+from targets.source.lower.windows import plain_resize
+from targets.source.needs import NUMBERS
+from targets.source.program import Program, bytes_of
+from targets.source.table import lowers
 
 MANY = 8  # taps along an axis that are written out
 

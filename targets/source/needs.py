@@ -8,7 +8,7 @@ from compiler.graph import Graph, Node, Value
 from compiler.ops import Range
 from compiler.target import Need, dtypes
 from compiler.tensor import BF16, BOOL, C64, C128, F16, F32, F64, I8, I16, I32, I64, STRING, U8, U16, U32, U64, DType
-from targets.neon.dynamic import BOUNDS, is_dynamic
+from targets.source.dynamic import BOUNDS, is_dynamic
 
 FLOATS = (F16, BF16, F32, F64)
 INTEGERS = (I8, I16, I32, I64, U8, U16, U32, U64)

@@ -12,12 +12,12 @@ from compiler.graph import Node
 from compiler.ops.softmax import AxisWise
 from compiler.target import dtypes
 from compiler.tensor import BF16, F16, F32, F64, DType
-from targets.neon.elements import BOOL8, convert, element_type, plain_type, widened
-from targets.neon.lower.elementwise import COMPUTED, Given, compute
-from targets.neon.lower.reduce import Lines, line_of, operand, reduce_to, scratch
-from targets.neon.program import Program, ctype_of
-from targets.neon.reductions import extreme, logarithm_of_sum, norm, reduction_of, wide
-from targets.neon.table import lowers
+from targets.source.elements import BOOL8, convert, element_type, plain_type, widened
+from targets.source.lower.elementwise import COMPUTED, Given, compute
+from targets.source.lower.reduce import Lines, line_of, operand, reduce_to, scratch
+from targets.source.program import Program, ctype_of
+from targets.source.reductions import extreme, logarithm_of_sum, norm, reduction_of, wide
+from targets.source.table import lowers
 
 SIZE = 4  # bytes of a float
 

@@ -108,7 +108,7 @@ def _ours(case: Case, cache: Path, to: Path, mca: bool) -> Iterator[Result]:
         snr = agreement(case, _output(case, to), cache) if case.numbers == "float" else None
         loops = neon_mca.loops_of(Path(command[0]), functions, neon_mca.CORES) if mca and case.is_layer else []
         yield _result(OURS, Count(case, processor, Counted(found, functions=functions), snr), cache, loops)
-    if mca and case.is_layer and case.numbers == "float":
+    if mca and case.is_layer:
         yield _in_order(case, cache, to / neon_mca.IN_ORDER)
 
 

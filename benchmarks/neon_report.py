@@ -114,18 +114,25 @@ def _loops(session: Session) -> str:
 
 
 def _verdict(loops: dict[str, Loop]) -> str:
-    """Whether the loop reaches its bars: by all that a core can multiply, or `bound`, by what its mix allows. There is
-    none for products of bytes on cores with instructions for matrices."""
+    """Whether the loop reaches its bars: by all that a core can multiply, or `bound`, by what else it is full of. There
+    is none for products of bytes on cores with instructions for matrices."""
     if set(loops) <= set(MATRIX_CORES):
         return "-"
-    least = {core: LEAST_IN_ORDER if core == IN_ORDER else LEAST_PEAK for core in loops}
-    if all(loop.peak >= least[core] for core, loop in loops.items()):
+    if all(loop.peak >= least(loop) for loop in loops.values()):
         return "yes"
-    return "bound" if all(loop.bound >= least[core] for core, loop in loops.items()) else "**no**"
+    return "bound" if all(loop.bound >= least(loop) for loop in loops.values()) else "**no**"
+
+
+def least(loop: Loop) -> float:
+    """The share that a loop is to reach on its core."""
+    return LEAST_IN_ORDER if loop.core == IN_ORDER else LEAST_PEAK
 
 
 def _share(loop: Loop | None) -> str:
-    return "" if loop is None else f"{100 * loop.peak:.1f} / {100 * loop.bound:.1f}"
+    if loop is None:
+        return ""
+    limit = f" {loop.limit}" if loop.peak < least(loop) else ""
+    return f"{100 * loop.peak:.1f} / {100 * loop.bound:.1f}{limit}"
 
 
 def _functions(session: Session, rows: list[Row]) -> str:

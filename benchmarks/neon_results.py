@@ -11,7 +11,8 @@ class Loop:
 
     cycles   of one turn
     peak     share of the multiply-accumulates that the core could issue at most
-    bound    share of the turns that the same instructions would allow if none waited for another
+    bound    share of its cycles that the same instructions take at least, were none to wait for another
+    limit    what is full then: loads, stores, arithmetic, issue, or a mix of these
     """
 
     function: str
@@ -20,6 +21,7 @@ class Loop:
     cycles: float
     peak: float
     bound: float
+    limit: str = ""
 
 
 @dataclass(frozen=True, slots=True)

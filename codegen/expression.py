@@ -63,6 +63,14 @@ class Body(NamedTuple):
 
 def write(expression: Expression, dialect: Dialect, operands: Mapping[int, str], prefix: str = "t") -> Body:
     """The statements that compute an expression of named operands. KeyError for a function that the dialect lacks."""
+    lines, (result,) = write_all([expression], dialect, operands, prefix)
+    return Body(lines, result)
+
+
+def write_all(
+    expressions: Sequence[Expression], dialect: Dialect, operands: Mapping[int, str], prefix: str = "t"
+) -> tuple[list[str], list[str]]:
+    """The same for several expressions: the statements, and the names of what they compute."""
     lines: list[str] = []
     names: dict[Expression, str] = {}
 
@@ -78,7 +86,8 @@ def write(expression: Expression, dialect: Dialect, operands: Mapping[int, str],
         lines.append(f"const {dialect.declare(e.ctype)} {names[e]} = {text};")
         return names[e]
 
-    return Body(lines, name(expression))
+    results = [name(e) for e in expressions]
+    return lines, results
 
 
 def functions(expression: Expression) -> list[str]:

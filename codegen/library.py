@@ -13,7 +13,12 @@ from codegen.rendering import TEMPLATES, render
 from codegen.schedule import steps, table
 from codegen.wrapping import wrapped
 
-VERBATIM = ("fixed.h", "numbers.h", "simd.h", "simd_math.h", "neon_twin.h", "places.h")
+VERBATIM = (
+    "assembly.h", "fixed.h", "fixed_functions.h", "fixed_gates.h", "fixed_wide.h", "half_assembly.h",
+    "half_numbers.h", "half_tile.h", "halves.h", "int8_assembly.h", "int8_plain.h", "neon_twin.h",
+    "neon_twin_doubles.h", "neon_twin_half.h", "neon_twin_transposes.h", "numbers.h", "places.h", "simd.h",
+    "simd_math.h", "simd_transposes.h",
+)  # fmt: skip
 INTERFACE = 1  # of libraries: goes up when callers have to change
 EMBEDDINGS = ("file", "incbin", "array")
 ISAS = ("base", "fp16", "dotprod", "i8mm")  # each has what the ones before it have

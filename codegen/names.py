@@ -29,6 +29,12 @@ def identifier(text: str, taken: Collection[str] = ()) -> str:
     return found
 
 
+def unrepeated(path: str) -> str:
+    """A path without the folders whose names the next one begins with: a/a.1/a.1.2/b is a.1.2/b."""
+    parts = path.split("/")
+    return "/".join(p for p, n in zip(parts, [*parts[1:], ""], strict=True) if not p or not n.startswith(p))
+
+
 def comment(text: str) -> str:
     """What may stand inside a comment, on one line: printable ASCII that neither ends it nor begins another."""
     shown = "".join(c if " " <= c <= "~" else f"\\u{ord(c):04x}" for c in text)

@@ -63,12 +63,14 @@ class Kernel(Record):
     template  that renders it, with the record as `k`
     isa       what the processor has to have: base, fp16, dotprod, i8mm
     is_internal  only kernels of the same file call it
+    header    of macros that its assembly takes, if there is one
     """
 
     family: ClassVar[str]
     template: ClassVar[str]
     isa: ClassVar[str] = "base"
     is_internal: ClassVar[bool] = False
+    header: ClassVar[str] = ""
 
     @property
     def name(self) -> str:

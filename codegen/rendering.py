@@ -47,7 +47,7 @@ def uses(text: str, header: str) -> bool:
 def defined(header: str) -> frozenset[str]:
     """The functions, types and macros of a header of `templates/neon`."""
     text = (TEMPLATES / "neon" / header).read_text(encoding="utf-8")
-    functions = re.findall(r"^(?:INLINE|static inline) [\w *]*?(\w+)\(", text, re.MULTILINE)
+    functions = re.findall(r"^(?:INLINE|TILE|static inline) [\w *]*?(\w+)\(", text, re.MULTILINE)
     types = re.findall(r"^(?:typedef .*?|}) (\w+);", text, re.MULTILINE)
     return frozenset([*functions, *types, *re.findall(r"^#define (\w+)", text, re.MULTILINE)])
 

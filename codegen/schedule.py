@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import takewhile
 from typing import NamedTuple
 
 from codegen.program import Argument, Buffer, Call, Place, Pointer, Split
 from codegen.rendering import literal
 
+SHORTEST = 4  # letters of a path that are written once
 SMALL = 1 << 15  # bytes read and written, below which dividing a call costs more than it gives
 
 
@@ -54,17 +56,27 @@ def table(buffers: Sequence[Buffer], prefix: str) -> list[Constant]:
     return [Constant(n.ljust(wide), v.ljust(long), b.note) for n, v, b in zip(names, values, buffers, strict=True)]
 
 
+def folded(names: str) -> str:
+    """Paths that begin with the same folders, with these once: a/b/{c, d/e}."""
+    listed = names.split(", ")
+    folders = zip(*(name.split("/")[:-1] for name in listed), strict=False)
+    shared = "".join(f"{each[0]}/" for each in takewhile(lambda each: len(set(each)) == 1, folders))
+    if len(listed) == 1 or len(shared) < SHORTEST:
+        return names
+    return f"{shared}{{{', '.join(name.removeprefix(shared) for name in listed)}}}"
+
+
 def _step(number: int, call: Call, is_threaded: bool) -> Step:
     split = call.split if is_threaded and _is_worth(call) else None
     names = [p.name for p in call.kernel.parameters]
     texts = [_argument(a, split, name) for name, a in zip(names, call.arguments, strict=True)]
     text = f"{call.kernel.name}({', '.join(texts)});"
     if split is None:
-        return Step(number, call.title, call.origin, text, 0, 1, own=False)
+        return Step(number, call.title, folded(call.origin), text, 0, 1, own=False)
     known = {*split.steps, *split.own, *split.last, *(n for n in (split.count, split.begin, split.end) if n)}
     assert split.count or split.begin or split.end, f"{call.kernel.name} has no parameter for a part"
     assert known.intersection(names) >= {n for n in (split.count, split.begin, split.end) if n}
-    return Step(number, call.title, call.origin, text, split.items, split.grain, own=bool(split.own))
+    return Step(number, call.title, folded(call.origin), text, split.items, split.grain, own=bool(split.own))
 
 
 def _is_worth(call: Call) -> bool:

@@ -17,6 +17,8 @@ def _broken(line: str) -> str:
     if bare.startswith(("#", '"')):
         return line
     indent = line[: len(line) - len(bare)]
+    if bare.startswith("// "):
+        return "\n".join(_pieces(line, f"{indent}// ", (" ",)))
     if bare.startswith(("/*", "* ")):
         return "\n".join(_pieces(line, f"{indent}{' ' * bare.startswith('/*')}* ", (" ",)))
     note = bare.find(" /*")

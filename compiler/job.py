@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from compiler.compare import compare_all
+from compiler.exact import Exactly
 from compiler.graph import Graph
 from compiler.ledger import Ledger
 from compiler.onnx_import import Imported, import_model
@@ -16,7 +17,7 @@ from compiler.oracle import Reference, reference_of, reference_run
 from compiler.pass_base import PIPELINES, Fixpoint
 from compiler.pass_manager import PassManager
 from compiler.probe import output_peaks
-from compiler.report import Report, approximations, measure
+from compiler.report import Report, approximations, inexact_references, measure
 from compiler.rewrite_check import RewriteChecker
 from compiler.seeds import inputs_for
 from compiler.target import Artifact, Target
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from compiler.spectrum import Asked
 
 GIVEN_SCALES = "the scales came with the model, whose own results are rounded so; a range may stand for a ReLU or clip"
+EXACT_PRECISIONS = (None, "fp32")
 STAGES = 5  # steps besides the passes: import, reference, lower, emit, run
 Dump = Callable[[int, str, Graph], None]  # told a number, the name of a stage, and the graph after it
 Progress = Callable[[str, int], None]  # told the name of a step, and how many steps there are about
@@ -45,6 +47,7 @@ class Job:
         self._compressed: Ledger | None = None
         self._made: Compressed | None = None
         self._example: Mapping[str, Array] | None = None
+        self._model: Callable[[], Graph] = Graph  # what the artifact is to compute, before any pass
         self._progress = progress
         self._total = STAGES + sum(len(s.passes) if isinstance(s, Fixpoint) else 1 for s in manager.steps)
 
@@ -62,6 +65,7 @@ class Job:
         with self.report.stage("import"):
             imported = import_model(self.source, inputs, freeze)
         self.report.before, self.report.notes = measure(imported.graph), imported.notes
+        self._model = lambda: import_model(self.source, inputs, freeze).graph
         if dump is not None:
             dump(0, "import", imported.graph)
         return imported
@@ -81,6 +85,7 @@ class Job:
             manager = PassManager((*PIPELINES["default"], Compress(search=search)), skip=skip)
             graph, self._compressed = manager.run(graph)
             self._example = None if search.data is None else search.data.judge.example
+            self._model = graph.clone().clone
             if search.outcome is not None:
                 self._made = self.report.compression = made = Compressed(search, self.target, graph)
                 if own and made.storages:
@@ -151,14 +156,20 @@ class Job:
         return artifact
 
     def compare(self, artifact: Artifact, reference: Reference) -> None:
-        """How far the executed artifact is from ONNX Runtime, and the layers at fault if that is too far."""
+        """How far the executed artifact is from ONNX Runtime, and the layers at fault if that is too far. Where it was
+        to be exact but for rounding in 32 bits, the model in float64 says which of the two is wrong."""
         report = self.report
         self.tell("run the artifact")
         report.tolerance_db = self.target.tolerance_db
         peaks = output_peaks(self.graph)
+        exactly = Exactly(self._model, reference, peaks)
+        is_exact = report.precision in EXACT_PRECISIONS and not self.target.keeps_scales
 
         def good() -> bool:
-            report.verification = compare_all(reference.outputs, artifact.run(reference.inputs), peaks)
+            found = artifact.run(reference.inputs)
+            report.verification = compare_all(reference.outputs, found, peaks)
+            if is_exact:
+                report.verification = exactly.judge(report.verification, found, report.tolerance_db)
             return report.passed
 
         with report.stage("verify"):
@@ -176,6 +187,7 @@ class Job:
     def finish(self, artifact: Artifact | None) -> Report:
         """The report, with what there is to know of the artifact if there is one."""
         self.report.warnings = approximations(self.report.ledger)
+        self.report.notes = [*self.report.notes, *inexact_references(self.report)]
         if artifact is not None:
             self.report.warnings = [*self.report.warnings, *artifact.warnings]
             self.report.notes = [*self.report.notes, *artifact.notes]

@@ -12,6 +12,7 @@ from compiler.graph import Graph, Node, Value
 from compiler.ops.activation import Clip, HardSigmoid, Sigmoid, Softsign
 from compiler.ops.elementwise import Max, Mean, Min, Tanh
 from compiler.ops.index import Gather
+from compiler.ops.layout import ConvertLayout
 from compiler.ops.parts import Concat, Slice, Split, Tile
 from compiler.ops.pool import AveragePool, GlobalAveragePool, GlobalMaxPool, MaxPool
 from compiler.ops.reduce import ReduceMax, ReduceMean, ReduceMin
@@ -23,7 +24,7 @@ from compiler.tensor import Array
 
 BOUNDED = (Sigmoid, HardSigmoid, Softmax, Tanh, Softsign)  # their results lie in -1..1
 KEEPS_BOUND = (  # results lie where the operands do
-    *(Reshape, Transpose, Slice, Expand, Concat, Split, Tile, Gather),
+    *(Reshape, Transpose, ConvertLayout, Slice, Expand, Concat, Split, Tile, Gather),
     *(ReduceMean, ReduceMax, ReduceMin, MaxPool, AveragePool, GlobalAveragePool, GlobalMaxPool, Max, Min, Mean),
 )
 DEEP = 50  # layers looked back through

@@ -94,6 +94,7 @@ if TYPE_CHECKING:
     from passes.smooth_activations import SmoothActivations as SmoothActivations
     from passes.split_qlinear import SplitQlinear as SplitQlinear
     from passes.split_roots import SplitRoots as SplitRoots
+    from passes.store_halves import StoreHalves as StoreHalves
     from passes.substitute_abs import SubstituteAbs as SubstituteAbs
     from passes.substitute_average_pool import SubstituteAveragePool as SubstituteAveragePool
     from passes.substitute_conv1d import SubstituteConv1d as SubstituteConv1d
@@ -219,6 +220,7 @@ __all__ = [
     "SmoothActivations",
     "SplitQlinear",
     "SplitRoots",
+    "StoreHalves",
     "SubstituteAbs",
     "SubstituteAveragePool",
     "SubstituteConv1d",
@@ -336,6 +338,7 @@ WHERE = {
     "SmoothActivations": "passes.smooth_activations",
     "SplitQlinear": "passes.split_qlinear",
     "SplitRoots": "passes.split_roots",
+    "StoreHalves": "passes.store_halves",
     "SubstituteAbs": "passes.substitute_abs",
     "SubstituteAveragePool": "passes.substitute_average_pool",
     "SubstituteConv1d": "passes.substitute_conv1d",

@@ -15,17 +15,19 @@ from passes._decompose import FOLDED, Layers, decomposes
 @decomposes(ops.DFT)
 def _dft(add: Layers, op: ops.DFT, x: Value) -> Value | None:
     """The transform is linear in the numbers along its axis and their two parts: one matrix, made of what the
-    operation gives for unit vectors, on both as one axis."""
+    operation gives for unit vectors, on both as one axis. Another axis than the last but one takes its place first."""
     dims, out = x.type.dims, add.node.output.type.dims
     rank, rows, columns = len(dims), dims[op.axis] * dims[-1], out[op.axis] * out[-1]
+    if op.axis != rank - 2:
+        order = [*(i for i in range(rank - 1) if i != op.axis), op.axis, rank - 1]
+        moved = add(op.with_(axis=rank - 2), add.transpose(x, order))
+        return add.transpose(moved, [order.index(i) for i in range(rank)])
     if rows * max(rows, columns) > FOLDED:
         return None
     units = np.eye(rows).reshape(rows, dims[op.axis], dims[-1])
     matrix = add.const(op.with_(axis=1).evaluate(units).reshape(rows, columns), x.type.dtype)
-    order = [*(i for i in range(rank - 1) if i != op.axis), op.axis, rank - 1]
-    flat = add.reshape(add.transpose(x, order), (x.type.size // rows, rows))
-    moved = add.reshape(add(ops.MatMul(), flat, matrix), [out[i] for i in order])
-    return add.transpose(moved, [order.index(i) for i in range(rank)])
+    flat = add.reshape(x, (x.type.size // rows, rows))
+    return add.reshape(add(ops.MatMul(), flat, matrix), out)
 
 
 @decomposes(ops.STFT)

@@ -7,7 +7,8 @@ import re
 from hypothesis import given
 from hypothesis import strategies as st
 
-from codegen.names import KEYWORDS, comment, identifier, string
+from codegen.names import KEYWORDS, comment, identifier, string, unrepeated
+from codegen.schedule import folded
 
 
 @given(st.text())
@@ -48,3 +49,16 @@ def test_string_is_the_text(text: str) -> None:
     assert literal.isascii() and '"' not in literal[1:-1] and "??" not in literal
     read = re.sub(rb"\\([0-7]{3})", lambda m: bytes([int(m.group(1), 8)]), literal[1:-1].encode())
     assert read.decode() == text
+
+
+def test_paths_without_what_the_next_folder_says_too() -> None:
+    assert unrepeated("/features/features.3/conv/conv.1/conv.1.0/Conv_output_0") == "/features.3/conv.1.0/Conv_output_0"
+    assert unrepeated("a/a") == "a"
+    assert [unrepeated(p) for p in ("", "/", "x", "a/b", "b/a/b")] == ["", "/", "x", "a/b", "b/a/b"]
+
+
+def test_paths_whose_folders_are_written_once() -> None:
+    assert folded("/f/c.1/c.1.0/Conv, /f/c.1/c.1.2/Clip, /f/c.1/Add") == "/f/c.1/{c.1.0/Conv, c.1.2/Clip, Add}"
+    assert [folded(n) for n in ("block/one", "a, b", "a/b, a/c", "long/x, y")] == [
+        "block/one", "a, b", "a/b, a/c", "long/x, y"
+    ]  # fmt: skip

@@ -10,6 +10,7 @@ from compiler.graph import Graph, Value
 from compiler.ops.activation import Clip, Relu, Sigmoid
 from compiler.ops.conv import Conv
 from compiler.ops.elementwise import Add, Mul
+from compiler.ops.layout import ConvertLayout
 from compiler.ops.norm import BatchNorm
 from compiler.ops.parts import Concat
 from compiler.ops.reduce import ReduceMean
@@ -51,6 +52,7 @@ def test_bounds_pass_through_what_keeps_them(bounded: bool, peaks: dict[str, flo
     (y,) = g.add(Concat(axis=0), *parts)
     (y,) = g.add(ReduceMean(axes=(1,)), y)
     (y,) = g.add(Reshape(shape=(2, 2)), y)
+    (y,) = g.add(ConvertLayout(order=(1, 0)), y)
     g.set_outputs([y], ["y"])
     assert output_peaks(g) == peaks
 

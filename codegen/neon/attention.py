@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from codegen.neon.gemm import Gemm
+from codegen.neon.stored import Stored
 from codegen.neon.tailed import digest
 from codegen.program import Kernel, Parameter
 
@@ -47,7 +48,7 @@ def rounded(keys: int) -> int:
     return -(-keys // GROUP) * GROUP
 
 
-class PackKeys(Kernel):
+class PackKeys(Stored):
     """Keys [n, depth], `pitch` apart, times a factor, as the right operand of products: panels of `width` columns, of
     which the last one has what is left. There are `room` columns, and those from n on give scores of -inf; others have
     biases that are `bias` elements apart, if these are given."""
@@ -59,18 +60,18 @@ class PackKeys(Kernel):
 
     @property
     def name(self) -> str:
-        kind = {"": "", "float": "_masked", "uint8_t": "_chosen"}[self.bias_type]
-        return f"pack{kind}_keys"
+        kind = {"": "", "uint8_t": "_chosen"}.get(self.bias_type, "_masked")
+        return f"pack{kind}{self.stored_name}_keys"
 
     @property
     def parameters(self) -> Sequence[Parameter]:
         biases = [Parameter(f"const {self.bias_type} *", "b"), Parameter("size_t", "step")] if self.bias_type else []
         sizes = (Parameter("size_t", name) for name in ("pitch", "n", "room", "depth", "width"))
-        pointers = [Parameter("const float *", "k"), *biases, Parameter("float *", "to")]
+        pointers = [Parameter(f"const {self.ctype} *", "k"), *biases, Parameter("float *", "to")]
         return [*pointers, *sizes, Parameter("float", "factor")]
 
 
-class PackValues(Kernel):
+class PackValues(Stored):
     """Values [n, depth], `pitch` apart, as the right operand of products without biases; rows from n to `room` are
     zeros."""
 
@@ -80,21 +81,22 @@ class PackValues(Kernel):
 
     @property
     def name(self) -> str:
-        return "pack_values"
+        return f"pack{self.stored_name}_values"
 
     @property
     def parameters(self) -> Sequence[Parameter]:
-        pointers = [Parameter("const float *", "v"), Parameter("float *", "to")]
+        pointers = [Parameter(f"const {self.ctype} *", "v"), Parameter("float *", "to")]
         return [*pointers, *(Parameter("size_t", name) for name in ("pitch", "n", "room", "depth", "width"))]
 
 
-class Attention(Kernel):
+class Attention(Stored):
     """y = softmax(q k^T * scale + mask) v for q [batch, heads, queries, depth], k [batch, shared, keys, depth] and
     v [batch, shared, keys, width], for blocks of queries from `begin` to `end`, counted through all heads.
 
     q, k, v, y   elements from one of a batch to the next, from head to head, and from row to row
     mask         the same, and from key to key; `mask_type` is empty without one, of bytes where it tells what is seen
     causal       query i sees keys 0 to i
+    ctype        of q, k, v, y and of a mask of floats; halves are computed with in 32 bits
     softcap      c > 0: scores s become c tanh(s / c) before they are masked
     rows, cols   how queries and keys are cut
     scores, sums products for [rows whole, last] x [keys whole, last]
@@ -132,17 +134,18 @@ class Attention(Kernel):
     @property
     def parameters(self) -> Sequence[Parameter]:
         masks = [Parameter(f"const {self.mask_type} *", "mask")] * bool(self.mask_type)
-        pointers = [*(Parameter("const float *", name) for name in "qkv"), *masks, Parameter("float *", "y")]
+        given = [Parameter(f"const {self.ctype} *", name) for name in "qkv"]
+        pointers = [*given, *masks, Parameter(f"{self.ctype} *", "y")]
         return [*pointers, Parameter("float *", "scratch"), Parameter("size_t", "begin"), Parameter("size_t", "end")]
 
     @property
     def needs(self) -> Sequence[Kernel]:
-        return list(dict.fromkeys([self.pack_keys, PackValues(), *(p.gemm for p in (*self.scores, *self.sums))]))
+        return list(dict.fromkeys([self.pack_keys, self.pack_values, *(p.gemm for p in (*self.scores, *self.sums))]))
 
     @property
     def is_natural(self) -> bool:
         """Whether scores are logarithms to base e: numbers of a mask may be too large to be scaled."""
-        return self.mask_type == "float"
+        return self.mask_type in ("float", "half_t")
 
     @property
     def factor(self) -> float:
@@ -159,7 +162,22 @@ class Attention(Kernel):
     @property
     def pack_keys(self) -> PackKeys:
         """What packs keys, with the mask if it is the same for all queries."""
-        return PackKeys(bias_type=self.mask_type if self.mask_of_keys else "")
+        return PackKeys(bias_type=self.mask_type if self.mask_of_keys else "", ctype=self.ctype)
+
+    @property
+    def pack_values(self) -> PackValues:
+        """What packs values."""
+        return PackValues(ctype=self.ctype)
+
+    @property
+    def is_wide(self) -> bool:
+        """Whether queries and results of a block are beside it in 32 bits."""
+        return self.ctype != "float"
+
+    @property
+    def steps(self) -> tuple[int, int]:
+        """Elements from one query, and from one result, to the next, as products read and write them."""
+        return (self.depth, self.width) if self.is_wide else (self.q[2], self.y[2])
 
     @property
     def mask_of_keys(self) -> bool:
@@ -201,7 +219,11 @@ class Attention(Kernel):
         for name, size in sizes.items():
             begin += -(-size // 4) * 4
             made[name] = begin
-        return {**made, "end": begin + -(-state // 4) * 4}
+        begin += -(-state // 4) * 4
+        for name, size in (("queries", self.depth), ("results", self.width)) if self.is_wide else ():
+            made[name] = begin
+            begin += -(-self.rows.largest * size // 4) * 4
+        return {**made, "end": begin}
 
     def place(self, name: str, head: str, row: str) -> str:
         """Where the rows of a head lie in q, k, v, y or the mask."""

@@ -6,10 +6,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import prod
 
-from codegen.neon.gemm import WIDTH, Strip
+from codegen.neon.gemm import Floats, Strip
 from codegen.neon.gemm_model import schedule
 from codegen.neon.plain import Plain, pointers
-from codegen.neon.tailed import Tailed, other, suffix
+from codegen.neon.tailed import other, suffix
 from codegen.program import Kernel, Parameter, sizes
 from compiler.record import Record
 
@@ -50,7 +50,7 @@ class Geometry(Record):
         return self.channels // self.groups
 
 
-class Conv(Geometry, Tailed):
+class Conv(Geometry, Floats):
     """y = tail(conv(x, w) + b), for lines of the result from `begin` to before `last`.
 
     rows, count, last_rows, last_count   how the pixels of a line of the result are cut
@@ -70,17 +70,18 @@ class Conv(Geometry, Tailed):
 
     @property
     def name(self) -> str:
-        return f"conv_{self.shape_name}{'_in_order' * self.in_order}{suffix(self.tail)}"
+        return f"conv{self.kind}_{self.shape_name}{'_in_order' * self.in_order}{suffix(self.tail)}"
 
     @property
     def parameters(self) -> Sequence[Parameter]:
-        pointers = [Parameter("const float *", "x"), Parameter("const float *", "w"), *other(self.tail)]
-        return [*pointers, Parameter("float *", "y"), *sizes("begin", "last")]
+        given = f"const {self.ctype} *"
+        pointers = [Parameter(given, "x"), Parameter(given, "w"), *other(self.tail, self.ctype)]
+        return [*pointers, Parameter(f"{self.ctype} *", "y"), *sizes("begin", "last")]
 
     @property
     def columns(self) -> int:
         """Of a whole panel of filters."""
-        return WIDTH * self.vectors
+        return self.lanes * self.vectors
 
     @property
     def many(self) -> int:

@@ -27,9 +27,10 @@ class CopyBytes(Kernel):
 class CopyStrided(Kernel):
     """y[i0 * t0 + i1 * t1 + ...] = x[i0 * s0 + i1 * s1 + ...] for all i0 < n0, i1 < n1, ...
 
-    size    bytes of an element
-    rank    how many axes
-    is_row  neighbours along the last axis lie side by side in both, and it has no distances
+    size       bytes of an element
+    rank       how many axes
+    is_row     neighbours along the last axis lie side by side in both, and it has no distances
+    is_turned  distances in x may be negative: what is copied first lies `first` elements behind x
     """
 
     family = "copies"
@@ -37,10 +38,11 @@ class CopyStrided(Kernel):
     size: int
     rank: int
     is_row: bool = False
+    is_turned: bool = False
 
     @property
     def name(self) -> str:
-        return f"copy_{8 * self.size}bit_{self.rank}d{'_rows' if self.is_row else ''}"
+        return f"copy_{8 * self.size}bit_{self.rank}d{'_rows' * self.is_row}{'_turned' * self.is_turned}"
 
     @property
     def unit(self) -> str:
@@ -59,6 +61,7 @@ class CopyStrided(Kernel):
             Parameter(f"{self.unit} *", "y"),
             *(Parameter("size_t", f"n{i}") for i in range(self.rank)),
             *(Parameter("ptrdiff_t", f"{side}{i}") for side in "st" for i in self.strided),
+            *[Parameter("ptrdiff_t", "first")] * self.is_turned,
         ]
 
 

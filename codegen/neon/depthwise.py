@@ -2,16 +2,46 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from math import lcm
 
 from codegen.expression import Expression, Operand
 from codegen.neon.depthwise_schedule import Cut, Line, Slide
-from codegen.neon.gemm import WIDTH, packed
+from codegen.neon.gemm import LINE, WIDTH
 from codegen.neon.gemm_tail import Constant
 from codegen.neon.tailed import Tailed, digest, other, suffix
 from codegen.program import Kernel, Parameter, sizes
 
 IMAGE = ("images", "height", "width", "channels", "out_height", "out_width", "begin", "end", "top")
+
+
+MACROS = {
+    re.compile(r"fmla v(\d+)\.4s, v(\d+)\.4s, v(\d+)\.4s"): "TAP({}, {}, {})",
+    re.compile(r"ld1 \{v(\d+)\.4s, v(\d+)\.4s\}, \[%\[x(\d)\]\], %\[step\3\]"): "PIXEL({}, {}, {})",
+    re.compile(r"ld1 \{v(\d+)\.4s, v(\d+)\.4s\}, \[%\[w\]\]"): "BIASES({}, {})",
+    re.compile(r"st1 \{v(\d+)\.4s, v(\d+)\.4s\}, \[%\[y\]\], %\[step\]"): "RESULT({}, {})",
+    re.compile(r"fmax v(\d+)\.4s, v\1\.4s, v(\d+)\.4s"): "AT_LEAST({}, {})",
+    re.compile(r"fmin v(\d+)\.4s, v\1\.4s, v(\d+)\.4s"): "AT_MOST({}, {})",
+}
+"""What stands in the source for instructions that occur again and again."""
+
+
+class Macros(Kernel):
+    """Names for instructions of strips."""
+
+    family = "depthwise"
+    template = "neon/depthwise_macros.c.j2"
+    is_internal = True
+    is_assembly = True
+
+    @property
+    def name(self) -> str:
+        return "TAP"
+
+    @property
+    def parameters(self) -> Sequence[Parameter]:
+        return ()
 
 
 class DepthwiseTwin(Tailed):
@@ -53,12 +83,16 @@ class DepthwiseStrip(Tailed):
     rows: int
     vectors: int
     depth: int
+    skew: int = 0
     is_first: bool = True
+    in_order: bool = False
 
     @property
     def name(self) -> str:
         part = "" if self.is_first else "_more"
-        shape = f"{self.rows}x{self.line.kernel}_s{self.line.stride}_{WIDTH * self.vectors}"
+        shape = (
+            f"{self.rows}x{self.line.kernel}_s{self.line.stride}_{WIDTH * self.vectors}{'_in_order' * self.in_order}"
+        )
         return f"depthwise_strip{part}_{shape}{suffix(self.tail)}_{digest(self.line.values())}"
 
     @property
@@ -67,7 +101,7 @@ class DepthwiseStrip(Tailed):
 
     @property
     def needs(self) -> Sequence[Kernel]:
-        return [self.twin]
+        return [Macros(), self.twin]
 
     @property
     def twin(self) -> DepthwiseTwin:
@@ -118,6 +152,7 @@ class Depthwise(Tailed):
     spacing   lines between the rows of a filter
     stride    lines between the filters of neighbouring lines of the result
     vectors   widths of strips, in vectors; fewer channels than the smallest are refused
+    in_order  for cores that issue in order
     block     lines of the result that are done with a strip of channels before the next one begins
     """
 
@@ -129,6 +164,7 @@ class Depthwise(Tailed):
     stride: int = 1
     spacing: int = 1
     starts: tuple[int, ...] = (0,)
+    in_order: bool = False
 
     @property
     def line(self) -> Line:
@@ -142,6 +178,7 @@ class Depthwise(Tailed):
             shape += f"x{self.line.stride}"
         spacing = (self.spacing, len(self.lines))
         shape += f"_d{'x'.join(map(str, spacing))}" * (spacing != (1, 1))
+        shape += "_in_order" * self.in_order
         told = ([line.values() for line in self.lines], self.starts, self.vectors)
         return f"depthwise_{shape}{suffix(self.tail)}_{digest(told)}"
 
@@ -175,17 +212,19 @@ class Depthwise(Tailed):
                 rows=cut.rows,
                 vectors=self.vectors[i],
                 depth=cut.depth,
+                skew=cut.skew,
+                in_order=self.in_order,
                 tail=self.tail if is_last else Operand(0),
                 is_first=not row,
             )
-            made.append((strip.with_(line=line.shortened(strip.slide.outs)), row))
+            made.append((strip.with_(line=strip.slide.shortened), row))
             row += cut.rows
         return made
 
-    @property
-    def outs(self) -> int:
-        """Results that a turn of the longest loop of its strips completes, which is a multiple of the others."""
-        return max(s.slide.outs for i in range(len(self.vectors)) for s, _ in self.strips(self.line, i))
+    def shortened(self, line: Line) -> Line:
+        """A line with as few turns of loops as all strips can tell apart from more."""
+        slides = [s.slide for i in range(len(self.vectors)) for s, _ in self.strips(line, i)]
+        return line.shortened(lcm(*(s.outs for s in slides)), max(s.lag for s in slides), max(s.left for s in slides))
 
     def panel(self, i: int) -> int:
         """Floats of a strip of the i-th width: biases and weights."""
@@ -208,3 +247,28 @@ class DepthwiseAny(Tailed):
         pointers = [Parameter("const float *", "x"), Parameter("const float *", "w"), *other(self.tail)]
         names = ("rows", "columns", "stride_y", "stride_x", "dilation_y", "dilation_x", "left")
         return [*pointers, Parameter("float *", "y"), *sizes(*IMAGE, *names)]
+
+
+def packed(lines: Sequence[str]) -> list[str]:
+    """Lines of source: strings of some instructions each, and macros between them; labels on their own."""
+    made: list[str] = []
+    now = ""
+    for line in lines:
+        if line.endswith(":"):
+            made += [now] * bool(now) + [f'"{line}\\n"']
+            now = ""
+            continue
+        word = _word(line)
+        joined = now[:-1] + word[1:] if now.endswith('"') and word.startswith('"') else f"{now} {word}".lstrip()
+        if len(joined) > LINE and now:
+            made.append(now)
+            joined = word
+        now = joined
+    return [*made, now] if now else made
+
+
+def _word(line: str) -> str:
+    for form, macro in MACROS.items():
+        if found := form.fullmatch(line):
+            return macro.format(*found.groups())
+    return f'"{line}\\n "'

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from hashlib import sha256
 
-from codegen.expression import Apply, Body, Expression, Operand, functions, operands, supports, write
-from codegen.neon.vectors import EACH, LANES, LONG, TYPES, VECTOR
+from codegen.expression import Body, Expression, Operand, functions, operands, write
+from codegen.neon.vectors import EACH, LANES, LONG, TYPES, VECTOR, is_vector, loaded, stored, unrounded
 from codegen.program import Kernel, Parameter
 from codegen.scalar import SCALAR
 
@@ -69,7 +69,9 @@ class Elementwise(Kernel):
     def body(self, is_vector: bool) -> Body:
         """What is done with elements, or vectors of them, named e0, e1, ..."""
         names = {o.index: f"e{o.index}" for o in operands(self.expression)}
-        return write(self.expression, VECTOR if is_vector else SCALAR, names)
+        if is_vector:
+            return write(unrounded(self.expression), VECTOR, names)
+        return write(self.expression, SCALAR, names)
 
     @property
     def used(self) -> list[Operand]:
@@ -86,7 +88,14 @@ class Elementwise(Kernel):
 
     def repeats(self, o: Operand) -> str:
         """An operand that the last axis lacks, in each lane."""
+        if o.ctype == "half_t":
+            return f"vdupq_n_f32(half_to_float(*p{o.index}))"
         return f"vdupq_n_f32(*p{o.index})" if o.ctype == "float" else f"mask_of_bool(*p{o.index})"
+
+    @staticmethod
+    def vector(ctype: str) -> str:
+        """The type of four elements."""
+        return TYPES[ctype]
 
     def value(self, step: int, count: str = "") -> str:
         """The function of vectors, `step` vectors on; of `count` elements if that is said."""
@@ -96,22 +105,13 @@ class Elementwise(Kernel):
         if not self.axes[o.index][-1]:
             return f"e{o.index}"
         place = f"p{o.index} + i{f' + {LANES * step}' if step else ''}"
-        if o.ctype != "float":
+        if o.ctype == "bool8_t":
             return f"load_mask({place}, {count or LANES})"
-        return f"load_f32({place}, {count})" if count else f"vld1q_f32({place})"
+        return loaded(o.ctype, place, count)
 
     def store(self, step: int, value: str, count: str = "") -> str:
         """The statement that stores a vector."""
         place = f"y + i{f' + {LANES * step}' if step else ''}"
-        if self.ctype != "float":
+        if self.ctype == "bool8_t":
             return f"store_mask({place}, {value}, {count or LANES});"
-        return f"store_f32({place}, {value}, {count});" if count else f"vst1q_f32({place}, {value});"
-
-
-def is_vector(expression: Expression) -> bool:
-    """Whether an expression is one of floats and booleans that vectors have."""
-    return all(kind in TYPES for kind in _kinds(expression)) and supports(expression, VECTOR)
-
-
-def _kinds(e: Expression) -> set[str]:
-    return {e.ctype}.union(*map(_kinds, e.arguments)) if isinstance(e, Apply) else {e.ctype}
+        return stored(self.ctype, place, value, count)

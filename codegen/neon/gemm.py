@@ -7,9 +7,10 @@ from typing import ClassVar
 
 from codegen.expression import functions
 from codegen.neon.gemm_model import schedule
-from codegen.neon.gemm_schedule import LEVELS, ROW, WEIGHTS, Schedule, move_part, registers
+from codegen.neon.gemm_schedule import CHUNK, FMLA, LEVELS, ROW, WEIGHTS, Instruction, Schedule, move_part, registers
 from codegen.neon.gemm_tail import Constant, Tail
 from codegen.neon.tailed import Tailed, other, suffix
+from codegen.neon.vectors import loaded, stored
 from codegen.program import Kernel, Parameter, sizes
 
 WIDTH = 4  # floats of a vector
@@ -19,7 +20,22 @@ LABEL = 1  # of the loop; those around it follow
 LINE = 104  # letters of instructions in a line of source
 
 
-class Turn(Kernel):
+class Floats(Tailed):
+    """What products of floats of 32 bits agree on: columns of a vector, bytes and type of an element, the instruction
+    that multiplies, and what tells their names from those of others."""
+
+    lanes: ClassVar[int] = WIDTH
+    size: ClassVar[int] = SIZE
+    ctype: ClassVar[str] = "float"
+    instruction: ClassVar[Instruction] = FMLA
+    kind: ClassVar[str] = ""
+
+    def source(self, lines: Sequence[str]) -> list[str]:
+        """Instructions as lines of source."""
+        return packed(lines)
+
+
+class Turn(Floats):
     """A turn of the loop of a tile, as a macro."""
 
     family = "gemm"
@@ -32,7 +48,7 @@ class Turn(Kernel):
 
     @property
     def name(self) -> str:
-        return f"TURN_{self.rows}X{WIDTH * self.vectors}{'_IN_ORDER' * self.in_order}"
+        return f"TURN{self.kind.upper()}_{self.rows}X{self.lanes * self.vectors}{'_IN_ORDER' * self.in_order}"
 
     @property
     def parameters(self) -> Sequence[Parameter]:
@@ -41,17 +57,17 @@ class Turn(Kernel):
     @property
     def schedule(self) -> Schedule:
         """Of the loop."""
-        made = schedule(self.rows, self.vectors, in_order=self.in_order)
+        made = schedule(self.rows, self.vectors, self.instruction, in_order=self.in_order)
         assert made is not None
         return made
 
     @property
     def lines(self) -> list[str]:
         """Of source."""
-        return packed(self.schedule.turn())
+        return self.source(self.schedule.turn())
 
 
-class Strip(Tailed):
+class Strip(Floats):
     """Tiles of y = tail(x w + b), one below the other: each of `rows` rows of x and `columns` columns.
 
     w holds the biases of the columns, in whole vectors, then for each element of a row their weights; the tiles of a
@@ -79,13 +95,16 @@ class Strip(Tailed):
     def name(self) -> str:
         depth = f"_k{self.rest}{'_only' if self.is_short else ''}" if self.rest else ""
         kind = f"conv{self.levels}" if self.levels else "gemm"
-        return f"{kind}_strip_{self.rows}x{self.columns}{depth}{'_in_order' * self.in_order}{suffix(self.tail)}"
+        return (
+            f"{kind}{self.kind}_strip_{self.rows}x{self.columns}{depth}{'_in_order' * self.in_order}{suffix(self.tail)}"
+        )
 
     @property
     def parameters(self) -> Sequence[Parameter]:
-        pointers = [Parameter("const float *", "x"), *sizes("ldx"), Parameter("const float *", "w"), *other(self.tail)]
+        given = f"const {self.ctype} *"
+        pointers = [Parameter(given, "x"), *sizes("ldx"), Parameter(given, "w"), *other(self.tail, self.ctype)]
         levels = [f"{name}{i}" for i in range(1, self.levels + 1) for name in ("count", "pitch")]
-        return [*pointers, Parameter("float *", "y"), *sizes("ldy", "tiles", "depth", *levels)]
+        return [*pointers, Parameter(f"{self.ctype} *", "y"), *sizes("ldy", "tiles", "depth", *levels)]
 
     @property
     def turn(self) -> Turn:
@@ -99,12 +118,12 @@ class Strip(Tailed):
     @property
     def vectors(self) -> int:
         """Of a row of a tile."""
-        return -(-self.columns // WIDTH)
+        return -(-self.columns // self.lanes)
 
     @property
     def last(self) -> int:
         """Columns in the last vector."""
-        return self.columns - WIDTH * (self.vectors - 1)
+        return self.columns - self.lanes * (self.vectors - 1)
 
     @property
     def schedule(self) -> Schedule:
@@ -114,7 +133,36 @@ class Strip(Tailed):
     @property
     def end(self) -> Tail:
         """The tail on registers."""
-        return Tail(self.tail, self.schedule.free, self.vectors)
+        return Tail(self.tail, self.schedule.free, self.vectors, self.instruction.accumulator)
+
+    # -- intrinsics ------------------------------------------------------------------------------------------
+
+    @property
+    def quads(self) -> int:
+        """Vectors of four results in a row of a tile."""
+        return -(-self.columns // WIDTH)
+
+    @property
+    def padded(self) -> int:
+        """Vectors of four in a row of w."""
+        return self.vectors * self.lanes // WIDTH
+
+    def quad(self, place: str) -> str:
+        """Four elements of a row of results, or as many as are left."""
+        return loaded(self.ctype, f"{place} + 4 * j", self._left)
+
+    def put_quad(self, place: str, value: str) -> str:
+        """The statement that stores them."""
+        return stored(self.ctype, f"{place} + 4 * j", value, self._left)
+
+    @property
+    def _left(self) -> str:
+        return f"{self.columns} - 4 * j" if self.columns % WIDTH else ""
+
+    @property
+    def sums(self) -> int:
+        """Floats beside a tile, which sums of many halves are added to."""
+        return 0
 
     # -- assembly --------------------------------------------------------------------------------------------
 
@@ -149,12 +197,12 @@ class Strip(Tailed):
         for i in range(1, self.levels + 1):
             back = [f"sub {WEIGHTS}, {WEIGHTS}, #{s.surplus(self.rest)}"] if self.rest and i == 1 else []
             moved = [f"add x{ROW + k}, x{ROW + k}, %[jump{i}]" for k in range(self.rows)]
-            again = [f"subs {LEVELS[i - 1]}, {LEVELS[i - 1]}, #1", *back, *moved, f"b.ne {LABEL + i}b"]
+            again = [*self._moved(i), f"subs {LEVELS[i - 1]}, {LEVELS[i - 1]}, #1", *back, *moved, f"b.ne {LABEL + i}b"]
             blocks.append(("the next part of each row", again))
         blocks += self._finish()
         moved = [f"add x{ROW + i}, x{ROW + i}, %[next]" for i in range(self.rows)]
         blocks.append(("the next tile", ["subs %[tiles], %[tiles], #1", *moved, "b.ne 0b"]))
-        return [(title, packed(lines)) for title, lines in blocks if lines]
+        return [(title, self.source(lines)) for title, lines in blocks if lines]
 
     def _rows(self) -> list[str]:
         first = [f"mov x{ROW}, %[x]"]
@@ -164,18 +212,27 @@ class Strip(Tailed):
         s, v = self.schedule, self.vectors
         lines: list[str] = []
         for i in range(self.rows):
-            if v <= WIDTH:
+            if v <= CHUNK:
                 forward = f", #{16 * v}" if i == self.rows - 1 else ""
                 lines.append(f"ld1 {registers(s.accumulator(i, 0), v)}, [{WEIGHTS}]{forward}")
                 continue
             lines += _wide("ld", [s.accumulator(i, j) for j in range(v)], WEIGHTS)
-        return lines if v <= WIDTH else [*lines, f"add {WEIGHTS}, {WEIGHTS}, #{16 * v}"]
+        return lines if v <= CHUNK else [*lines, f"add {WEIGHTS}, {WEIGHTS}, #{16 * v}"]
+
+    def _moved(self, level: int) -> list[str]:
+        """What is done with the sums at the end of a part of a level."""
+        return []
+
+    def _complete(self, row: int) -> list[str]:
+        """What is done with the sums of a row before its tail."""
+        return []
 
     def _finish(self) -> list[tuple[str, list[str]]]:
         s, end = self.schedule, self.end
         lines = [c.line for c in end.constants] if end.fits else []
         for i in range(self.rows):
             row = [s.accumulator(i, j) for j in range(self.vectors)]
+            lines += self._complete(i)
             if end.fits:
                 lines += self._across("ld", end.others, "%[r]") if self.has_other else []
                 lines += end.row(row)
@@ -185,12 +242,12 @@ class Strip(Tailed):
 
     def _across(self, verb: str, row: list[int], pointer: str) -> list[str]:
         """Load or store a row of the result, and go on to the next one; no more than its columns."""
-        if self.vectors <= WIDTH and self.last == WIDTH:
+        if self.vectors <= CHUNK and self.last == self.lanes:
             return [f"{verb}1 {registers(row[0], self.vectors)}, [{pointer}], %[ldy]"]
-        if self.last == WIDTH:
+        if self.last == self.lanes:
             return [*_wide(verb, row, pointer), f"add {pointer}, {pointer}, %[ldy]"]
         lines = [*_wide(verb, row[:-1], pointer), f"add {SPARE}, {pointer}, #{16 * (self.vectors - 1)}"]
-        lines += move_part(row[-1], SIZE * self.last, SPARE, verb)
+        lines += move_part(row[-1], self.size * self.last, SPARE, verb)
         return [*lines, f"add {pointer}, {pointer}, %[ldy]"]
 
     @property
@@ -203,7 +260,7 @@ class Strip(Tailed):
         return [*made, f"{self.rows} * ldx - {total}"]
 
 
-class Gemm(Tailed):
+class Gemm(Floats):
     """y [m, n] = tail(x [m, k] w [k, n] + b [n]), with m = `tiles` * rows + `last_tiles` * last_rows. `block` tiles are
     done with all columns before the next ones begin. Rows lie densely, or `ldx` and `ldy` elements apart if it
     `is_strided`."""
@@ -224,24 +281,35 @@ class Gemm(Tailed):
         last = f"_{self.last_rows}_{self.last_columns}" if self.last_rows or self.last_columns else ""
         depth = f"_k{self.rest}{'_only' if self.is_short else ''}" if self.rest else ""
         kind = "_strided" * self.is_strided + "_in_order" * self.in_order
-        return f"gemm_{self.rows}x{self.columns}{last}{depth}{kind}{suffix(self.tail)}"
+        return f"gemm{self.kind}_{self.rows}x{self.columns}{last}{depth}{kind}{suffix(self.tail)}"
 
     @property
     def columns(self) -> int:
         """Of a tile."""
-        return WIDTH * self.vectors
+        return self.lanes * self.vectors
 
     @property
     def parameters(self) -> Sequence[Parameter]:
-        pointers = [Parameter("const float *", "x"), Parameter("const float *", "w"), *other(self.tail)]
+        given = f"const {self.ctype} *"
+        pointers = [Parameter(given, "x"), Parameter(given, "w"), *other(self.tail, self.ctype)]
         last, apart = ["last_tiles"] * bool(self.last_rows), ["ldx", "ldy"] * self.is_strided
         counts = ["tiles", *last, "n", "k", "block", *apart]
-        return [*pointers, Parameter("float *", "y"), *sizes(*counts)]
+        return [*pointers, Parameter(f"{self.ctype} *", "y"), *sizes(*counts)]
 
     @property
     def needs(self) -> Sequence[Kernel]:
         heights = [h for h in (self.rows, self.last_rows) if h]
         return [self.strip(h, w) for h in heights for w in (self.columns, self.last_columns) if w]
+
+    @property
+    def unused(self) -> Sequence[str]:
+        """Parameters that other variants take."""
+        return ()
+
+    @property
+    def walked(self) -> str:
+        """The last arguments of a strip."""
+        return "k"
 
     def strip(self, rows: int, columns: int) -> Strip:
         """The micro-kernel of a size."""

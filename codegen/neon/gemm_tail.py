@@ -6,6 +6,7 @@ import struct
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import chain
+from math import isfinite
 from typing import NamedTuple
 
 from codegen.expression import Apply, Expression, Number, Operand, operands
@@ -38,19 +39,25 @@ class Tail:
 
     constants  to be loaded before
     fits       whether there are instructions and registers for it
+
+    `lanes` are those of a register: 4s of floats, 8h of halves.
     """
 
-    def __init__(self, expression: Expression, free: Sequence[int], vectors: int) -> None:
-        self._root, self._vectors = expression, vectors
+    def __init__(self, expression: Expression, free: Sequence[int], vectors: int, lanes: str = "4s") -> None:
+        self._root, self._vectors, self._lanes = expression, vectors, lanes
         self._steps = _steps(expression)
         self.has_other = any(o.index == 1 for o in operands(expression))
         self.is_empty = isinstance(expression, Operand) and expression.index == 0
         numbers = list(dict.fromkeys(a for s in self._steps for a in s.arguments if isinstance(a, Number)))
-        known = all(s.function in MNEMONICS for s in self._steps)
+        known = all(s.function in MNEMONICS for s in self._steps) and all(
+            is_held(float(n.value), lanes) for n in numbers
+        )
         pool = list(free)
         self.others = [pool.pop(0) for _ in range(vectors)] if self.has_other and len(pool) >= vectors else []
         count = len(numbers)
-        self.constants = [constant(float(n.value), r, i) for i, (n, r) in enumerate(zip(numbers, pool, strict=False))]
+        self.constants = [
+            constant(float(n.value), r, i, lanes) for i, (n, r) in enumerate(zip(numbers, pool, strict=False))
+        ]
         self._numbers = dict(zip(numbers, pool, strict=False))
         self._pool = pool[count:]
         is_possible = known and (self.is_empty or bool(self._steps)) and len(pool) >= count
@@ -100,7 +107,7 @@ class Tail:
             return at[e]
 
         for step in self._steps:
-            sources = [f"v{place(a)}.4s" for a in step.arguments]
+            sources = [f"v{place(a)}.{self._lanes}" for a in step.arguments]
             for a in step.arguments:
                 if isinstance(a, Number):
                     continue
@@ -110,7 +117,7 @@ class Tail:
                     spare.append(place(a))
             spare.sort(key=lambda r: r == accumulator)  # it is taken first, and by the last step
             at[step] = accumulator if step == self._root else spare.pop()
-            yield f"{MNEMONICS[step.function]} v{at[step]}.4s, {', '.join(sources)}", at[step]
+            yield f"{MNEMONICS[step.function]} v{at[step]}.{self._lanes}, {', '.join(sources)}", at[step]
 
 
 REFUSED = 1000  # more than there are registers
@@ -130,15 +137,23 @@ def _steps(expression: Expression) -> list[Apply]:
     return list(found)
 
 
-def constant(value: float, register: int, index: int) -> Constant:
+def constant(value: float, register: int, index: int, lanes: str = "4s") -> Constant:
     """How a number comes into a register."""
-    bits = struct.unpack("<I", struct.pack("<f", value))[0]
+    integer, real = ("<H", "<e") if lanes == "8h" else ("<I", "<f")
+    if lanes == "8h" and not is_held(value, lanes):
+        value = 0.0  # nobody reads it
+    bits = struct.unpack(integer, struct.pack(real, value))[0]
     if bits == 0:
         return Constant(register, f"movi v{register}.4s, #0", "", bits)
     if is_immediate(value):
-        return Constant(register, f"fmov v{register}.4s, #{value!r}", "", bits)
+        return Constant(register, f"fmov v{register}.{lanes}, #{value!r}", "", bits)
     name = f"c{index}"
-    return Constant(register, f"dup v{register}.4s, %w[{name}]", name, bits)
+    return Constant(register, f"dup v{register}.{lanes}, %w[{name}]", name, bits)
+
+
+def is_held(value: float, lanes: str) -> bool:
+    """Whether lanes hold a number, with its digits: halves go from 2^-14 to 65504."""
+    return lanes != "8h" or value == 0 or not isfinite(value) or 2.0**-14 <= abs(value) <= 65504
 
 
 def is_immediate(value: float) -> bool:

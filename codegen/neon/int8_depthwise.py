@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from codegen.neon.gemm import packed
+from codegen.neon.assembly import INT8, packed
 from codegen.neon.gemm_schedule import COUNT, REGISTERS, ROW, VECTOR, registers
 from codegen.neon.int8_ending import FACTORS, Ending
 from codegen.neon.int8_tiles import Group
@@ -70,6 +70,7 @@ class DepthwiseStrip(DepthwiseForm):
     template = "neon/int8_depthwise_strip.c.j2"
     is_internal = True
     is_assembly = True
+    header = INT8
 
     @property
     def name(self) -> str:
@@ -109,8 +110,8 @@ class DepthwiseStrip(DepthwiseForm):
 
     @property
     def clobbers(self) -> list[str]:
-        """Registers that the assembly uses besides its operands."""
-        return [f"x{ROW + i}" for i in range(self.size[0])] + [COUNT, "x16"] + [f"v{r}" for r in range(REGISTERS)]
+        """General registers that the assembly uses besides its operands."""
+        return [f"x{ROW + i}" for i in range(self.size[0])] + [COUNT, "x16"]
 
     def assembly(self) -> list[tuple[str, list[str]]]:
         """Blocks of instructions with what they do, the lines of source packed."""
@@ -127,7 +128,7 @@ class DepthwiseStrip(DepthwiseForm):
         blocks.append(("sums to bytes", self.ending.lines(self.groups, free, limits=False)))
         stored = [f"st1 {{v{g.sums[0]}.16b}}, [%[y]], %[pitch]" for g in self.groups]
         blocks.append(("results", [*stored, "subs %[steps], %[steps], #1", "b.ne 0b"]))
-        return [(title, packed(lines)) for title, lines in blocks if lines]
+        return [(title, packed(lines, INT8)) for title, lines in blocks if lines]
 
     def _row(self, row: int) -> list[str]:
         """The products of a row of the windows; the pointer ends at what the next step reads first."""
@@ -169,7 +170,8 @@ class DepthwiseStrip(DepthwiseForm):
 
 class Depthwise(DepthwiseForm):
     """y = conv(x, w) of images with their borders, [images, height, width, channels], at least 16 channels; the last 16
-    are computed together, though some of them may have been before."""
+    are computed together, though some of them may have been before. If it `is_shared`, the lines of each image from
+    `begin` to `end`."""
 
     template = "neon/int8_depthwise.c.j2"
     images: int
@@ -179,6 +181,7 @@ class Depthwise(DepthwiseForm):
     out: tuple[int, int]
     down: int
     tall: int
+    is_shared: bool = False
 
     @property
     def name(self) -> str:
@@ -187,7 +190,8 @@ class Depthwise(DepthwiseForm):
 
     @property
     def parameters(self) -> Sequence[Parameter]:
-        return [Parameter("const int8_t *", "x"), Parameter("const void *", "w"), Parameter("int8_t *", "y")]
+        part = sizes("begin", "end") if self.is_shared else []
+        return [Parameter("const int8_t *", "x"), Parameter("const void *", "w"), Parameter("int8_t *", "y"), *part]
 
     @property
     def needs(self) -> Sequence[Kernel]:

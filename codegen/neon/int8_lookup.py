@@ -70,6 +70,59 @@ class Softmax(Kernel):
         return [x, table, Parameter("int8_t *", "y"), *sizes("rows", "n")]
 
 
+class WideSoftmax(Kernel):
+    """Of rows of 16-bit numbers, to units of 2^-15: exponentials and the reciprocal of their sum are looked up between
+    samples, of the distance from the greatest element times a factor."""
+
+    family = "int8"
+    template = "neon/int16_softmax.c.j2"
+
+    @property
+    def name(self) -> str:
+        return "int16_softmax"
+
+    @property
+    def parameters(self) -> Sequence[Parameter]:
+        given = [Parameter("const int16_t *", name) for name in ("x", "exponentials", "reciprocals")]
+        by = [Parameter("int32_t", name) for name in ("multiplier", "shift")]
+        return [*given, Parameter("int16_t *", "y"), *sizes("rows", "n"), *by]
+
+
+class LogSoftmax(Kernel):
+    """Of rows of bytes, to units of 1/16 from 127 down. By the distance from the greatest element two tables tell its
+    exponential, in Q12.19, and what it is in Q5.26; a factor takes logarithms back to distances, of which those up to
+    `least` count for nothing."""
+
+    family = "int8"
+    template = "neon/int8_log_softmax.c.j2"
+
+    @property
+    def name(self) -> str:
+        return "int8_log_softmax"
+
+    @property
+    def parameters(self) -> Sequence[Parameter]:
+        tables = [Parameter("const int32_t *", name) for name in ("exponentials", "fine")]
+        numbers = [Parameter("int32_t", name) for name in ("multiplier", "shift", "least")]
+        return [Parameter("const int8_t *", "x"), *tables, Parameter("int8_t *", "y"), *sizes("rows", "n"), *numbers]
+
+
+class Normalization(Kernel):
+    """Rows of bytes, less a zero point, by their Euclidean norms, to units of 1/128."""
+
+    family = "int8"
+    template = "neon/int8_normalization.c.j2"
+
+    @property
+    def name(self) -> str:
+        return "int8_normalization"
+
+    @property
+    def parameters(self) -> Sequence[Parameter]:
+        given = [Parameter("const int8_t *", "x"), Parameter("int8_t *", "y")]
+        return [*given, *sizes("rows", "n"), Parameter("int32_t", "zero")]
+
+
 class Pool(Kernel):
     """The mean or the greatest of the elements below windows that slide over images [images, height, width, channels];
     what is outside counts for nothing."""
@@ -79,14 +132,22 @@ class Pool(Kernel):
     is_mean: bool
     size: tuple[int, int]
     strides: tuple[int, int]
+    ctype: str = "int8_t"
+
+    @property
+    def is_float(self) -> bool:
+        """Whether elements are floats."""
+        return self.ctype == "float"
 
     @property
     def name(self) -> str:
         what = "mean" if self.is_mean else "max"
-        return f"int8_{what}_pool_{self.size[0]}x{self.size[1]}_s{self.strides[0]}x{self.strides[1]}"
+        kind = self.ctype.removesuffix("_t")
+        return f"{kind}_{what}_pool_{self.size[0]}x{self.size[1]}_s{self.strides[0]}x{self.strides[1]}"
 
     @property
     def parameters(self) -> Sequence[Parameter]:
         counts = sizes("images", "height", "width", "channels", "rows", "columns", "top", "left")
-        limits = [Parameter("int32_t", "least"), Parameter("int32_t", "most")]
-        return [Parameter("const int8_t *", "x"), Parameter("int8_t *", "y"), *counts, *limits]
+        kind = "float" if self.is_float else "int32_t"
+        limits = [Parameter(kind, "least"), Parameter(kind, "most")]
+        return [Parameter(f"const {self.ctype} *", "x"), Parameter(f"{self.ctype} *", "y"), *counts, *limits]

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
 
 from codegen.neon.tailed import digest
-from codegen.program import Kernel, Parameter
+from codegen.program import Kernel, Parameter, sizes
 from compiler.record import Record
 
 Ints = tuple[int, ...]
@@ -14,11 +15,12 @@ NAMES = "abcdefgh"
 
 class Operand(Record):
     """An array: the distances between its neighbours along the axes of the result, then along those that are summed
-    over, in elements."""
+    over, in elements. Of a table no element is read, but functions take the array, which is named xa, xb, ..."""
 
     ctype: str
     strides: Ints
     inner: Ints = ()
+    is_table: bool = False
 
     @property
     def is_inner(self) -> bool:
@@ -28,7 +30,7 @@ class Operand(Record):
 
 class Nest(Kernel):
     """y[i, j, ...] = result, of elements named a, b, ... and of `sum`, which is `start` and then `update` for each
-    element along the axes `inner`.
+    element along the axes `inner`. If it `is_shared`, of the first axis from `begin` to `end`.
 
     word   what it does, for its name
     """
@@ -44,6 +46,7 @@ class Nest(Kernel):
     sum_type: str = "int32_t"
     start: str = ""
     update: str = ""
+    is_shared: bool = False
 
     @property
     def name(self) -> str:
@@ -52,9 +55,15 @@ class Nest(Kernel):
     @property
     def parameters(self) -> Sequence[Parameter]:
         given = [Parameter(f"const {o.ctype} *", f"x{n}") for n, o in zip(NAMES, self.operands, strict=False)]
-        return [*given, Parameter(f"{self.ctype} *", "y")]
+        part = sizes("begin", "end") if self.is_shared else []
+        return [*given, Parameter(f"{self.ctype} *", "y"), *part]
+
+    @property
+    def row(self) -> int:
+        """Results of one step along the first axis."""
+        return prod(self.sizes[1:])
 
     @property
     def named(self) -> list[tuple[str, Operand]]:
-        """The operands with the names of their elements."""
-        return list(zip(NAMES, self.operands, strict=False))
+        """The operands of which elements are read, with the names of these."""
+        return [(n, o) for n, o in zip(NAMES, self.operands, strict=False) if not o.is_table]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import prod
 
-from codegen.neon.gemm import packed
+from codegen.neon.assembly import INT8, packed
 from codegen.neon.gemm_schedule import LEVELS, REGISTERS, ROW, VECTOR, WEIGHTS, move_part
 from codegen.neon.int8_ending import Ending
 from codegen.neon.int8_tiles import TILES, DotTile, LongTile, MatrixTile, Tile
@@ -16,6 +16,7 @@ LANES = 4
 SPARE = "x6"
 LABEL = 1
 NO_ENDING = Ending()
+PARTS = 48  # of which threads take some each: numbers that small numbers of threads divide
 
 
 class Form(Kernel):
@@ -61,6 +62,7 @@ class Strip(Form):
     template = "neon/int8_strip.c.j2"
     is_internal = True
     is_assembly = True
+    header = INT8
     rows: int
     columns: int
 
@@ -114,10 +116,10 @@ class Strip(Form):
 
     @property
     def clobbers(self) -> list[str]:
-        """Registers that the assembly uses besides its operands."""
+        """General registers that the assembly uses besides its operands."""
         used = [f"x{ROW + i}" for i in range(self.rows)] + [SPARE, WEIGHTS]
         used += [*self.tile.general] * (not self.is_short) + [LEVELS[i] for i in range(self.levels)]
-        return used + [f"v{r}" for r in range(REGISTERS)]
+        return used
 
     @property
     def jumps(self) -> list[str]:
@@ -153,7 +155,7 @@ class Strip(Form):
         blocks.append(("results", self._stored()))
         moved = [f"add x{ROW + i}, x{ROW + i}, %[next]" for i in range(self.rows)]
         blocks.append(("the next tile", ["subs %[tiles], %[tiles], #1", *moved, "b.ne 0b"]))
-        return [(title, packed(lines)) for title, lines in blocks if lines]
+        return [(title, packed(lines, INT8)) for title, lines in blocks if lines]
 
     def _narrowed(self) -> list[str]:
         t = self.tile
@@ -199,6 +201,8 @@ class Product(Form):
     spans               of a row of x, the inner first: how often it goes on, and how far
     block               lines that are done with all columns before the next ones begin
     packings, packing   how many forms of weights are given, and which one is read
+    shares              what of a part is done, that goes from `begin` to `end` of PARTS: some lines, or some columns;
+                        empty if there are no parts
     """
 
     template = "neon/int8_product.c.j2"
@@ -219,17 +223,34 @@ class Product(Form):
     spans: tuple[tuple[int, int], ...] = ()
     packings: int = 1
     packing: int = 0
+    shares: str = ""
 
     @property
     def name(self) -> str:
-        m = self.lines * (self.tiles * self.rows + self.last_tiles * self.last_rows)
+        m = self.lines * self.m
         k = self.depth * prod(count for count, _ in self.spans)
         return f"int8_product_{self.variant}_{m}x{self.n}x{k}_{digest(self)}"
 
     @property
     def parameters(self) -> Sequence[Parameter]:
         weights = [Parameter("const void *", self.w_name(i)) for i in range(self.packings)]
-        return [Parameter("const int8_t *", "x"), *weights, Parameter("int8_t *", "y")]
+        part = sizes("begin", "end") if self.shares else []
+        return [Parameter("const int8_t *", "x"), *weights, Parameter("int8_t *", "y"), *part]
+
+    @property
+    def m(self) -> int:
+        """Rows of a line."""
+        return self.tiles * self.rows + self.last_tiles * self.last_rows
+
+    @property
+    def parts(self) -> int:
+        """In how many parts threads share the work."""
+        return PARTS
+
+    @property
+    def panels(self) -> int:
+        """Of columns, with the last one."""
+        return -(-self.n // self.columns)
 
     def w_name(self, packing: int) -> str:
         """Of a form of weights."""

@@ -13,16 +13,24 @@ class Bilinear(Kernel):
 
     family = "int8"
     template = "neon/int8_bilinear.c.j2"
+    ctype: str = "int8_t"
 
     @property
     def name(self) -> str:
-        return "int8_bilinear"
+        return f"{self.ctype.removesuffix('_t')}_bilinear"
+
+    @property
+    def fraction(self) -> str:
+        """The type of distances."""
+        return "float" if self.ctype == "float" else "int32_t"
 
     @property
     def parameters(self) -> Sequence[Parameter]:
         tables = [Parameter("const int32_t *", name) for name in ("down", "right")]
         counts = sizes("images", "height", "width", "channels", "rows", "columns")
-        return [Parameter("const int8_t *", "x"), *tables, Parameter("int8_t *", "y"), *counts]
+        if self.ctype == "float":
+            tables += [Parameter("const float *", name) for name in ("down_by", "right_by")]
+        return [Parameter(f"const {self.ctype} *", "x"), *tables, Parameter(f"{self.ctype} *", "y"), *counts]
 
 
 class Extreme(Kernel):
@@ -32,11 +40,12 @@ class Extreme(Kernel):
     template = "neon/int8_extreme.c.j2"
     is_greatest: bool
     ctype: str
+    of: str = "int8_t"
 
     @property
     def name(self) -> str:
-        return f"int8_place_of_{'greatest' if self.is_greatest else 'least'}_{self.ctype[:-2]}"
+        return f"{self.of.removesuffix('_t')}_place_of_{'greatest' if self.is_greatest else 'least'}_{self.ctype[:-2]}"
 
     @property
     def parameters(self) -> Sequence[Parameter]:
-        return [Parameter("const int8_t *", "x"), Parameter(f"{self.ctype} *", "y"), *sizes("outer", "n", "inner")]
+        return [Parameter(f"const {self.of} *", "x"), Parameter(f"{self.ctype} *", "y"), *sizes("outer", "n", "inner")]

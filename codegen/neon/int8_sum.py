@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from codegen.neon.gemm import packed
+from codegen.neon.assembly import INT8, packed
 from codegen.program import Kernel, Parameter, sizes
 
 BITS = 20  # to the left, before operands are brought to one scale
@@ -18,7 +18,8 @@ MANTISSA_OF = {"a": 5, "b": 6, "y": 7}
 
 class Sum(Kernel):
     """y = a + b or a - b: each less its zero point, times 2^20 and its factor; the sum times another one, plus the
-    zero point of y, limited. At least 16 elements. `numbers` are in the order of NUMBERS.
+    zero point of y, limited. Of 16 elements `steps` times, and `rest` more, behind 16 others. `numbers` are
+    in the order of NUMBERS.
 
     is_half     for a and b, whether the factor is a half
     is_rounded_once  the last factor has no shift
@@ -27,6 +28,7 @@ class Sum(Kernel):
     family = "int8"
     template = "neon/int8_sum.c.j2"
     is_assembly = True
+    header = INT8
     is_difference: bool
     is_half: tuple[bool, bool]
     is_rounded_once: bool = False
@@ -40,7 +42,7 @@ class Sum(Kernel):
     @property
     def parameters(self) -> Sequence[Parameter]:
         given = [Parameter("const int8_t *", "a"), Parameter("const int8_t *", "b")]
-        return [*given, Parameter("const int32_t *", "numbers"), Parameter("int8_t *", "y"), *sizes("n")]
+        return [*given, Parameter("const int32_t *", "numbers"), Parameter("int8_t *", "y"), *sizes("steps", "rest")]
 
     @property
     def numbers(self) -> Sequence[str]:
@@ -62,7 +64,7 @@ class Sum(Kernel):
         total = [f"{verb} v{16 + i}.4s, v{16 + i}.4s, v{20 + i}.4s" for i in range(4)]
         blocks.append(("the sum, in bytes", [*total, *self._times("y", range(16, 20)), *self._narrowed()]))
         blocks.append(("", ["str q16, [%[y]], #16", "subs %[steps], %[steps], #1", "b.ne 0b"]))
-        return [(title, packed(lines)) for title, lines in blocks if lines]
+        return [(title, packed(lines, INT8)) for title, lines in blocks if lines]
 
     def _scaled(self, name: str, source: int, to: int) -> list[str]:
         """An operand in 32 bits times its factor."""

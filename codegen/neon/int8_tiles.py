@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from codegen.neon.gemm_in_order import InOrder
+from codegen.neon.gemm_in_order import InOrderSingly
 from codegen.neon.gemm_schedule import CHUNK, COUNT, REGISTERS, ROW, VECTOR, WEIGHTS, Instruction, Schedule, load_part
 
 SDOT = Instruction("sdot", "4s", "16b", "4b", 4, 4)
@@ -54,7 +54,7 @@ class DotTile:
     def __init__(self, rows: int, vectors: int, in_order: bool = False) -> None:
         self.rows, self.vectors = rows, vectors
         forms = ((1, 2),) if in_order else ((2, 2), (1, 2), (1, 1))
-        made = [(InOrder if in_order else Schedule)(rows, vectors, d, c, SDOT) for d, c in forms]
+        made = [(InOrderSingly if in_order else Schedule)(rows, vectors, d, c, SDOT) for d, c in forms]
         self._schedule = next((s for s in made if s.registers <= REGISTERS), made[-1])
         self.general, self.turns, self.enter = self._schedule.general, self._schedule.turns, self._schedule.enter
         self.per_turn = self._schedule.per_turn

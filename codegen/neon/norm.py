@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from codegen.neon.plain import Plain
+from codegen.neon.stored import Stored
 from codegen.program import Kernel, Parameter
 
 
-class NormRows(Kernel):
-    """Rows of n floats that lie one after the other: (x - mean) / sqrt(variance + eps) * w + b, or
+class NormRows(Stored):
+    """Rows of n floats of a type that lie one after the other: (x - mean) / sqrt(variance + eps) * w + b, or
     x / sqrt(mean(x^2) + eps) * w if `is_rms`.
 
     has_bias  whether there is b
@@ -22,12 +23,12 @@ class NormRows(Kernel):
 
     @property
     def name(self) -> str:
-        return f"{'rms' if self.is_rms else 'layer'}_norm_rows{'_bias' * self.has_bias}"
+        return f"{'rms' if self.is_rms else 'layer'}_norm_rows{'_bias' * self.has_bias}{self.stored_name}"
 
     @property
     def parameters(self) -> Sequence[Parameter]:
-        parameters = [Parameter("const float *", name) for name in ("x", "w", *"b" * self.has_bias)]
-        parameters += [Parameter("float *", "y"), Parameter("size_t", "rows"), Parameter("size_t", "n")]
+        parameters = [Parameter(f"const {self.ctype} *", name) for name in ("x", "w", *"b" * self.has_bias)]
+        parameters += [Parameter(f"{self.ctype} *", "y"), Parameter("size_t", "rows"), Parameter("size_t", "n")]
         return [*parameters, Parameter("float", "eps")]
 
 

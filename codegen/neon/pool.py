@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from codegen.neon.stored import Stored
 from codegen.neon.tailed import Tailed, other, suffix
 from codegen.program import Parameter, sizes
 
@@ -19,7 +20,7 @@ STEPS = {
 LAST = {"average": "vmulq_f32({0}, vdupq_n_f32(scale))", "norm2": "vsqrtq_f32({0})"}
 
 
-class WindowPool(Tailed):
+class WindowPool(Tailed, Stored):
     """y = tail(pool(x)) over windows of an image [images, height, width, channels].
 
     kind      max, average, norm1 (sum of magnitudes) or norm2
@@ -36,14 +37,18 @@ class WindowPool(Tailed):
     @property
     def name(self) -> str:
         size = f"_{self.window[0]}x{self.window[1]}" if self.window else ""
-        return f"{self.kind}_pool{size}{'_with_border' * self.counts_border}{suffix(self.tail)}"
+        return f"{self.kind}_pool{size}{'_with_border' * self.counts_border}{self.stored_name}{suffix(self.tail)}"
 
     @property
     def parameters(self) -> Sequence[Parameter]:
         image = ("images", "height", "width", "channels", "out_height", "out_width", "begin", "end")
         window = () if self.window else ("rows", "columns")
         ends = ("bottom", "right") if self.counts_border else ()
-        pointers = [Parameter("const float *", "x"), *other(self.tail), Parameter("float *", "y")]
+        pointers = [
+            Parameter(f"const {self.ctype} *", "x"),
+            *other(self.tail, self.ctype),
+            Parameter(f"{self.ctype} *", "y"),
+        ]
         return [*pointers, *sizes(*image, *window, *GEOMETRY, *ends)]
 
     @property

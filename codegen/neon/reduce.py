@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from hashlib import sha256
 
 from codegen.expression import Apply, Body, Expression, Operand, functions, operands, write
-from codegen.neon.elementwise import is_vector
-from codegen.neon.vectors import TYPES, VECTOR
+from codegen.neon.vectors import FLOATS, TYPES, VECTOR, is_vector, loaded, stored, unrounded
 from codegen.program import Kernel, Parameter
 from codegen.scalar import SCALAR
 
@@ -58,7 +57,7 @@ class Reduce(Kernel):
     @property
     def is_vector(self) -> bool:
         """Whether it is computed on vectors of floats."""
-        floats = set(self.ctypes) == {"float"}
+        floats = self.ctypes[1] == "float" and all(ctype in FLOATS for ctype in self.ctypes)
         return floats and self.combine in LANES and is_vector(self.step) and is_vector(self.finish)
 
     @property
@@ -92,7 +91,21 @@ class Reduce(Kernel):
 
     def body(self, is_step: bool, is_vector: bool) -> Body:
         """Of the functions of elements, or of vectors of them."""
-        return write(self.step if is_step else self.finish, VECTOR if is_vector else SCALAR, NAMES)
+        if is_vector:
+            return write(self.step if is_step else unrounded(self.finish), VECTOR, NAMES)
+        return write(self.step if is_step else self.finish, SCALAR, NAMES)
+
+    def vector(self, place: str, operand: int = X) -> str:
+        """Four elements of x, or of base."""
+        return loaded(self._kind(operand), place)
+
+    def vector_of(self, element: str) -> str:
+        """An element of base in each lane."""
+        return f"vdupq_n_f32({element if self._kind(BASE) == 'float' else f'half_to_float({element})'})"
+
+    def put(self, place: str, value: str) -> str:
+        """The statement that stores four results."""
+        return stored(self.ctypes[2], place, value)
 
     def signature(self, is_step: bool, is_vector: bool) -> str:
         """Of these functions."""

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from codegen.neon.plain import Plain
+from codegen.neon.stored import Stored
 from codegen.program import Kernel, Parameter
 
 
-class SoftmaxRows(Kernel):
-    """Rows of n floats that lie one after the other: e^x / sum(e^x), or x - log(sum(e^x)) if `is_log`."""
+class SoftmaxRows(Stored):
+    """Rows of n floats of a type that lie one after the other: e^x / sum(e^x), or x - log(sum(e^x)) if `is_log`."""
 
     family = "softmax"
     template = "neon/softmax_rows.c.j2"
@@ -17,11 +18,11 @@ class SoftmaxRows(Kernel):
 
     @property
     def name(self) -> str:
-        return f"{'log_' * self.is_log}softmax_rows"
+        return f"{'log_' * self.is_log}softmax_rows{self.stored_name}"
 
     @property
     def parameters(self) -> Sequence[Parameter]:
-        pointers = [Parameter("const float *", "x"), Parameter("float *", "y")]
+        pointers = [Parameter(f"const {self.ctype} *", "x"), Parameter(f"{self.ctype} *", "y")]
         return [*pointers, Parameter("size_t", "rows"), Parameter("size_t", "n")]
 
 

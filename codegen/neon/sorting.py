@@ -44,7 +44,7 @@ class TopK(Line):
 
     @property
     def parameters(self) -> Sequence[Parameter]:
-        given = pointers([(self.ctype, "x")], [(self.ctype, "y"), ("int64_t", "at")])
+        given = pointers([(self.ctype, "x")], [(self.ctype, "y"), ("int64_t", "places")])
         return [*given, *sizes("outer", "length", "inner", "count")]
 
 

@@ -28,9 +28,9 @@ class Tailed(Kernel):
         return write(self.tail, VECTOR, {0: result, 1: second}, prefix=f"{result}_")
 
 
-def other(tail: Expression) -> list[Parameter]:
+def other(tail: Expression, ctype: str = "float") -> list[Parameter]:
     """The second operand of a tail, as a parameter, if it reads one."""
-    return [Parameter("const float *", "r")] * any(o.index == 1 for o in operands(tail))
+    return [Parameter(f"const {ctype} *", "r")] * any(o.index == 1 for o in operands(tail))
 
 
 def suffix(tail: Expression) -> str:

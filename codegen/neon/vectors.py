@@ -1,13 +1,14 @@
-"""Expressions of floats with vectors of four; booleans are masks."""
+"""Expressions of floats with vectors of four; booleans are masks, and halves are floats once they are loaded."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from codegen.expression import Apply, Dialect, Number, Writer, number_text
+from codegen.expression import Apply, Dialect, Expression, Number, Writer, number_text, supports
 
 LANES = 4
-TYPES = {"float": "float32x4_t", "bool8_t": "uint32x4_t"}
+TYPES = {"float": "float32x4_t", "half_t": "float32x4_t", "bool8_t": "uint32x4_t"}
+FLOATS = ("float", "half_t")
 
 
 def _call(name: str) -> Writer:
@@ -21,6 +22,11 @@ def _each(name: str) -> Writer:
 
 def _unequal(_: Apply, a: Sequence[str]) -> str:
     return f"vmvnq_u32(vceqq_f32({a[0]}, {a[1]}))"
+
+
+def _convert(e: Apply, a: Sequence[str]) -> str:
+    """Between floats and halves."""
+    return f"round_half_f32x4({a[0]})" if e.ctype == "half_t" else a[0]
 
 
 INTRINSICS = {
@@ -55,6 +61,7 @@ WRITERS: dict[str, Writer] = {
     **{name: _each(function) for name, function in EACH.items()},
     "sign": _call("sign_f32x4"),
     "unequal": _unequal,
+    "convert": _convert,
     "cut_rest": _each("fmodf"),
     "floored_rest": _each("floored_rest_f32"),
 }
@@ -67,3 +74,42 @@ def _number(number: Number) -> str:
 
 
 VECTOR = Dialect(WRITERS, _number, lambda ctype: TYPES[ctype])
+HALVES = Dialect(
+    {f: _call(INTRINSICS[f].replace("f32", "f16")) for f in ("add", "sub", "mul", "neg", "abs", "max", "min")},
+    lambda number: f"vdupq_n_f16((float16_t){number_text(number)})",
+    lambda _: "float16x8_t",
+)  # eight halves, for processors that compute with them
+
+
+def is_vector(expression: Expression) -> bool:
+    """Whether an expression is one of floats, halves and booleans that vectors have."""
+    return supports(expression, VECTOR) and _is_known(expression)
+
+
+def _is_known(e: Expression) -> bool:
+    if e.ctype not in TYPES or (isinstance(e, Number) and e.ctype == "half_t"):
+        return False
+    if not isinstance(e, Apply):
+        return True
+    if e.function == "convert" and (e.ctype not in FLOATS or e.arguments[0].ctype not in FLOATS):
+        return False
+    return all(map(_is_known, e.arguments))
+
+
+def unrounded(expression: Expression) -> Expression:
+    """What is rounded to halves when it is stored."""
+    is_rounded = isinstance(expression, Apply) and expression.function == "convert" and expression.ctype == "half_t"
+    return expression.arguments[0] if isinstance(expression, Apply) and is_rounded else expression
+
+
+def loaded(ctype: str, place: str, count: str = "") -> str:
+    """Four elements in memory, floats or halves, as floats; the first `count`, then zeros, if that is said."""
+    if ctype == "half_t":
+        return f"load_half({place}, {count})" if count else f"load_half_x4({place})"
+    return f"load_f32({place}, {count})" if count else f"vld1q_f32({place})"
+
+
+def stored(ctype: str, place: str, value: str, count: str = "") -> str:
+    """The statement that stores four floats as elements in memory, or the first `count` of them."""
+    name = ("store_half" if count else "store_half_x4") if ctype == "half_t" else "store_f32" if count else "vst1q_f32"
+    return f"{name}({place}, {value}{f', {count}' if count else ''});"

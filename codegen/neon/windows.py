@@ -39,8 +39,8 @@ class PlainPool(Plain):
 
     @property
     def parameters(self) -> Sequence[Parameter]:
-        places = [("int64_t", "at")] * self.indices
-        return pointers([(self.ctype, "x")], [(self.ctype, "y"), *places])
+        found = [("int64_t", "places")] * self.indices
+        return pointers([(self.ctype, "x")], [(self.ctype, "y"), *found])
 
     @property
     def axes(self) -> range:

@@ -9,12 +9,16 @@ the transforms, so a bias is added to the products of place (1, 1) alone.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from itertools import islice, pairwise
 
 import numpy as np
 
-from codegen.neon.gemm import WIDTH, Gemm
+from codegen.neon.gemm import SIZE, WIDTH, Gemm, packed
+from codegen.neon.gemm_tail import Constant
 from codegen.neon.tailed import Tailed, other, suffix
+from codegen.neon.winograd_in_order import COLUMNS, KEPT, NUMBERS, PATCHES, PRODUCTS, ROWS, loop, tail_of
 from codegen.program import Kernel, Parameter, sizes
 from compiler.tensor import Array
 
@@ -70,13 +74,14 @@ OUTPUT = {
 
 
 class Line(Kernel):
-    """The transform of a line of a patch, or of products."""
+    """The transform of a line of a patch, or of products; elsewhere than on Arm alone if it `is_spare`."""
 
     family = "winograd"
     template = "neon/winograd_line.c.j2"
     is_internal = True
     out: int
     is_input: bool
+    is_spare: bool = False
 
     @property
     def name(self) -> str:
@@ -105,7 +110,37 @@ class Line(Kernel):
     @property
     def prototype(self) -> str:
         """It is a part of loops."""
-        return super().prototype.replace("static void", "static inline __attribute__((always_inline)) void")
+        attributes = "always_inline, unused" if self.is_spare else "always_inline"
+        return super().prototype.replace("static void", f"static inline __attribute__(({attributes})) void")
+
+
+class Assembly:
+    """What computes all channels of a tile: what stands before the loop, a turn of it, and the numbers of the tail that
+    come in general registers. `pitches` are bytes from a row to the next, by the operand that points to the first."""
+
+    numbers = NUMBERS
+
+    def __init__(
+        self, pitches: dict[str, tuple[int, int]], line: int, turn: list[str], constants: Sequence[Constant] = ()
+    ) -> None:
+        before = [f"ldr q{KEPT}, [%[numbers]]", *(c.line for c in constants)]
+        rows = iter(ROWS)
+        for base, (count, _) in pitches.items():
+            used = list(islice(rows, count))
+            before += [f"mov {used[0]}, %[{base}]"]
+            before += [f"add {b}, {a}, %[{base}_pitch]" for a, b in pairwise(used)]
+        size = next(iter(pitches.values()))[0]
+        before += [f"mov {COLUMNS[0]}, #0", f"mov {COLUMNS[1]}, %[line]"]
+        before += [f"add {b}, {a}, %[line]" for a, b in pairwise(COLUMNS[1:size])]
+        body = ["1:", *turn, "subs %[count], %[count], #1", "b.ne 1b"]
+        self.blocks = [("rows and columns", packed(before)), ("four channels at a time", packed(body))]
+        self.pointers = list(pitches)
+        self.operands = {f"{base}_pitch": pitch for base, (_, pitch) in pitches.items()} | {"line": line}
+        self.constants = [c for c in constants if c.operand]
+        text = "\n".join([*before, *turn])
+        general = [r for r in (*COLUMNS, *ROWS) if re.search(rf"\b{r}\b", text)]
+        vectors = sorted({int(n) for n in re.findall(r"\b[vq](\d+)\b", text)})
+        self.clobbers = [*general, *(f"v{r}" for r in vectors)]
 
 
 class Input(Kernel):
@@ -117,10 +152,20 @@ class Input(Kernel):
     tiles: int
     width: int
     channels: int
+    in_order: bool = False
 
     @property
     def name(self) -> str:
-        return f"winograd{self.out}_input_{self.channels}_at_{self.tiles}_of_{self.width}"
+        return f"winograd{self.out}_input_{self.channels}_at_{self.tiles}_of_{self.width}{'_in_order' * self.in_order}"
+
+    @property
+    def assembly(self) -> Assembly | None:
+        """For cores that issue in order."""
+        size, line = self.out + 2, SIZE * self.channels
+        if not self.in_order:
+            return None
+        pitches = {"p": (size, line * self.width), "v": (size, line * size)}
+        return Assembly(pitches, line, loop(PATCHES[self.out], size))
 
     @property
     def parameters(self) -> Sequence[Parameter]:
@@ -129,7 +174,7 @@ class Input(Kernel):
     @property
     def line(self) -> Line:
         """The transform of one line."""
-        return Line(out=self.out, is_input=True)
+        return Line(out=self.out, is_input=True, is_spare=self.in_order)
 
     @property
     def needs(self) -> Sequence[Kernel]:
@@ -147,10 +192,23 @@ class Output(Tailed):
     width: int
     filters: int
     is_ragged: bool = False
+    in_order: bool = False
+
+    @property
+    def assembly(self) -> Assembly | None:
+        """For cores that issue in order, if all tiles have all pixels."""
+        tail = tail_of(self.tail)
+        if not self.in_order or self.is_ragged or tail is None:
+            return None
+        size, line = self.out + 2, SIZE * self.filters
+        pitches = {"z": (size, line * size), "p": (self.out, line * self.width)}
+        if tail.has_other:
+            pitches["q"] = pitches["p"]
+        return Assembly(pitches, line, loop(PRODUCTS[self.out], size, self.tail), tail.constants)
 
     @property
     def name(self) -> str:
-        ragged = "_ragged" * self.is_ragged
+        ragged = "_ragged" * self.is_ragged + "_in_order" * (self.assembly is not None)
         return f"winograd{self.out}_output_{self.filters}_at_{self.width}{ragged}{suffix(self.tail)}"
 
     @property
@@ -161,7 +219,7 @@ class Output(Tailed):
     @property
     def line(self) -> Line:
         """The transform of one line."""
-        return Line(out=self.out, is_input=False)
+        return Line(out=self.out, is_input=False, is_spare=self.in_order)
 
     @property
     def needs(self) -> Sequence[Kernel]:
@@ -226,7 +284,9 @@ class Winograd(Tailed):
     @property
     def input(self) -> Input:
         """What transforms patches."""
-        return Input(out=self.out, tiles=self.tiles, width=self.width, channels=self.channels)
+        return Input(
+            out=self.out, tiles=self.tiles, width=self.width, channels=self.channels, in_order=self.gemm.in_order
+        )
 
     @property
     def output(self) -> Output:
@@ -238,6 +298,7 @@ class Winograd(Tailed):
             width=self.out_width,
             filters=self.filters,
             is_ragged=ragged,
+            in_order=self.gemm.in_order,
             tail=self.tail,
         )
 

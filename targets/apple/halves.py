@@ -59,7 +59,7 @@ def steps(chip: Chip, rows: Rows | None = None) -> tuple[Step, ...]:
             largest=held.largest,
             accumulator=held.accumulator,
             margin=MARGIN if shown is not None else SEEDED_MARGIN,
-            peaks=shown or Peaks(_seeded, held.accumulator / ORDINARY),
+            peaks=shown or Peaks(seeded, held.accumulator / ORDINARY),
         ),
         RescaleNorms(square=square, margin=MARGIN, peaks=shown),
         RaiseEpsilons(),
@@ -70,7 +70,7 @@ def found(graph: Graph, chip: Chip, rows: Rows | None = None, looks: bool = Fals
     """What stays risky in a graph: on the first row of data, or, without data, what is proved or possible. With `looks`
     a random row stands for data, if a run of it takes little time."""
     if rows is None and looks and sum(node.macs for node in graph.nodes) <= LIGHT:
-        rows = _seeded
+        rows = seeded
     seen: Mapping[Value, Array] | None = None
     if rows is not None and _fits(graph):
         try:
@@ -121,7 +121,8 @@ class Peaks:
                 self._known[v] = max(largest, self._known.get(v, 0.0))
 
 
-def _seeded(graph: Graph) -> Sequence[Mapping[str, Array]]:
+def seeded(graph: Graph) -> Sequence[Mapping[str, Array]]:
+    """A row of random inputs."""
     return [inputs_for(graph, 0)]
 
 

@@ -40,6 +40,7 @@ class NeonArtifact(Artifact):
             [(n, v.type) for n, v in zip(graph.output_names, graph.outputs, strict=True)] if graph is not None else []
         )
         self._built: Path | None = None
+        self.macs = 0 if graph is None else sum(n.macs for n in graph.nodes)
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         return self.run_with(inputs)[0]
@@ -79,7 +80,7 @@ class NeonArtifact(Artifact):
 
     def _program(self) -> tuple[Path, Toolchain]:
         if self.tools is None:
-            self.tools = toolchain(self.run_on)
+            self.tools = toolchain(self.run_on, self.macs)
         if self._built is None:
             folder = Path(tempfile.mkdtemp(prefix="cincel-"))
             weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)

@@ -17,6 +17,7 @@ from compiler.errors import UsageError
 CROSS, EMULATOR = "aarch64-linux-gnu-gcc", "qemu-aarch64"
 HINT = "install gcc, or gcc-aarch64-linux-gnu and qemu-user; --verify off goes without"
 RUN_ON = ("auto", "native", "qemu")
+EMULATED_MACS = 50_000_000  # up to which an emulator takes seconds
 MARK = "cincel.json"  # of a folder that holds a library: what there is to know of it
 ARM = ("aarch64", "arm64")
 
@@ -45,9 +46,19 @@ def emulated(flags: Sequence[str] = ("-O3", "-static"), cpu: str = "max") -> Too
     return Toolchain([CROSS, *flags], [EMULATOR, "-cpu", cpu], f"aarch64 under {EMULATOR}")
 
 
-def toolchain(run_on: str = "auto") -> Toolchain:
-    """What is there, native first, or what was asked for. UsageError if it is not there."""
-    found = (native() if run_on != "qemu" else None) or (emulated() if run_on != "native" else None)
+def toolchain(run_on: str = "auto", macs: int = 0) -> Toolchain:
+    """What was asked for. UsageError if it is not there.
+
+    auto: what ships is assembly for Arm, so that an Arm processor is best, then an emulator, for models with so many
+    multiply-accumulates that it takes seconds; for others the portable twin, which is as good as it gets if there is
+    but one of them.
+    """
+    here = native() if run_on != "qemu" else None
+    is_twin = here is None or not is_arm((here.compiler[0],))
+    there = emulated() if run_on == "qemu" or (run_on == "auto" and is_twin) else None
+    found = there or here
+    if here is not None and there is not None and macs > EMULATED_MACS:
+        found = here._replace(label=f"{here.label} (--run-on qemu runs the assembly, which takes an emulator long)")
     if found is None:
         missing = {"qemu": f"no {CROSS} or {EMULATOR}"}.get(run_on, "no C compiler")
         raise UsageError(f"there is {missing} to build and run the generated library with", hint=HINT)

@@ -11,7 +11,7 @@ from typing import NamedTuple, TextIO
 from codegen.arena import ALIGNMENT, Plan
 from codegen.library import Library, kernel_files, required_isa, sources
 from codegen.names import identifier
-from codegen.neon.elementwise import is_vector
+from codegen.neon.vectors import is_vector
 from codegen.program import Choice
 from compiler.errors import LegalityError
 from compiler.graph import Graph

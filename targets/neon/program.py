@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cached_property
+
 from compiler.graph import Graph
 from targets.neon.blocking import Core, core
 from targets.source.program import Program
@@ -20,3 +22,8 @@ class NeonProgram(Program):
         super().__init__(graph, threads)
         self.precision, self.isa = precision, isa
         self.core = cut_for or core()
+
+    @cached_property
+    def macs(self) -> int:
+        """Multiply-accumulates of the graph."""
+        return sum(node.macs for node in self.graph.nodes)

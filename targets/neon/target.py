@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from codegen.library import EMBEDDINGS, ISAS
 from compiler.errors import UsageError
-from compiler.graph import Graph
+from compiler.graph import Graph, Node
+from compiler.ops.conv import ConvTranspose
 from compiler.pass_base import PIPELINES, Step
 from compiler.split import parse_size
 from compiler.target import Target, expect_choice, refuse
@@ -24,23 +25,26 @@ from targets.neon.build import RUN_ON
 from targets.neon.emit import Form, lowered, write_library
 from targets.neon.lower import matmul as _registered  # noqa: F401  # fills the table
 from targets.neon.table import TABLE
+from targets.source.halves import in_halves
 from targets.source.needs import port_objections
 
 if TYPE_CHECKING:
     from compiler.calibrate.trial import Trial
     from targets.neon.int8.target import IntegerTarget
 
-INTEGER_OPTIONS = ("calibrate", "observer", "repair", "io_dtype")
-PRECISIONS = ("fp32", "int8")
-TOLERANCE_DB = {"fp32": 90.0}
+INTEGER_OPTIONS = ("calibrate", "observer", "repair", "io_dtype", "max_drop", "min_psnr")
+INTEGERS = ("int8", "int16x8")
+PRECISIONS = ("fp32", "fp16", *INTEGERS)
+TOLERANCE_DB = {"fp32": 90.0, "fp16": 50.0}
 MOST_THREADS = 64
 
 
 class NeonTarget(Target):
     """A folder of C11 with NEON intrinsics: a library with the model's schedule, and a program that runs it on files.
 
-    precision     fp32 (default), or int8: arithmetic of integers, bit for bit that of TensorFlow Lite; the default for
-                  a quantized model, which keeps its scales
+    precision     fp32 (default); fp16: numbers are stored in 16 bits; int8: arithmetic of integers, bit for bit that of
+                  TensorFlow Lite; the default for a quantized model, which keeps its scales; or int16x8: with
+                  activations of 16 bits
     isa           auto (default): kernels for what processors may have, of which the library chooses when it runs; or
                   base, fp16, dotprod, i8mm: for processors that have that
     cpu           the core whose caches kernels are cut for
@@ -49,7 +53,7 @@ class NeonTarget(Target):
     memory_limit  bytes that weights and working memory may take, as 2MB
     run_on        auto (default), native or qemu: where the library is run to compare it
     symbol        what names in C begin with (default: the name of the folder)
-    calibrate, observer, repair, io_dtype   for int8, as of the target nnapi
+    calibrate, observer, repair, io_dtype, max_drop, min_psnr   for integers, as of the target nnapi
     """
 
     name = "neon"
@@ -82,7 +86,7 @@ class NeonTarget(Target):
         self.form = Form(symbol, threads, embed, limit)
         self._is_open = precision is None
         self._of_integers = of_integers
-        self._integers = self._integer_target(precision) if precision == "int8" or of_integers else None
+        self._integers = self._integer_target(precision) if precision in INTEGERS or of_integers else None
 
     def _integer_target(self, precision: str | None) -> IntegerTarget:
         from targets.neon.int8.target import IntegerTarget  # with the TensorFlow Lite target: for integers only
@@ -114,6 +118,7 @@ class NeonTarget(Target):
         return (
             *PIPELINES["default"],
             Decompose(keeps=TABLE.accepts),
+            *(in_halves(_is_taken) if self.precision == "fp16" else ()),
             MergeReshapes(),
             RemoveIdentity(),
             ChooseLayout(),
@@ -135,6 +140,12 @@ class NeonTarget(Target):
     @property
     def tolerance_db(self) -> float:
         return TOLERANCE_DB[self.precision] if self._integers is None else self._integers.tolerance_db
+
+
+def _is_taken(node: Node) -> bool:
+    """Whether a layer of halves has a kernel that is not slower than that of floats: transposed convolutions have none,
+    recurrent layers are refused."""
+    return TABLE.accepts(node) and not isinstance(node.op, ConvTranspose)
 
 
 TARGET = NeonTarget

@@ -6,14 +6,14 @@ A value lies in memory in the order of its type (`order_of`), densely, in its ow
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 import numpy as np
 
 from codegen.expression import Expression, Operand
 from codegen.library import Port
 from codegen.neon.copies import CopyBytes
-from codegen.program import Argument, Buffer, Call, Kernel, Place, Pointer, Split
+from codegen.program import Argument, Buffer, Kernel, Place, Pointer, Split
 from compiler.graph import Graph, Node, Value
 from compiler.ops.layout import order_of
 from compiler.tensor import DType, TensorType
@@ -42,7 +42,10 @@ class Tail(NamedTuple):
 
 
 class Program(Schedule):
-    """A schedule being written; `threads` share the work at most."""
+    """A schedule being written; `threads` share the work at most. `has_doubles`: kernels can compute with floats of 64
+    bits."""
+
+    has_doubles: ClassVar[bool] = True
 
     def __init__(self, graph: Graph, threads: int = 1) -> None:
         super().__init__()
@@ -109,10 +112,14 @@ class Program(Schedule):
     def call(self, kernel: Kernel, *arguments: Argument, node: Node, title: str, split: Split | None = None) -> None:
         """One step for a layer."""
         origin = dict.fromkeys(sorted(node.origin))
-        place = self._places.get(self.tail(node).value)
+        place = self._goes(self.tail(node).value)
         if place is not None and any(isinstance(a, Pointer) and a.buffer is place.buffer for a in arguments):
             origin |= dict.fromkeys(name for n in self._followers(node) for name in sorted(n.origin))
         self.add(kernel, arguments, title, ", ".join(origin), split)
+
+    def _goes(self, v: Value) -> Pointer | None:
+        """Where a value is written, if that is known."""
+        return self._places.get(v)
 
     def _followers(self, node: Node) -> Iterator[Node]:
         """The layers that are computed as the tail of another."""
@@ -135,8 +142,7 @@ class Program(Schedule):
                 self._give_out(Pointer(self._sizes[buffer]), self.extents(v), SIZE * v.type.rank)
 
     def _give_out(self, to: Pointer, source: Pointer, size: int) -> None:
-        reads, writes = [source.buffer], [to.buffer]
-        self.calls.append(Call(CopyBytes(), (to, source, size), reads, writes, f"output {to.buffer.name}"))
+        self.add(CopyBytes(), (to, source, size), f"output {to.buffer.name}")
 
     def tail(self, node: Node) -> Tail:
         """What is to be done with each result of a layer before it is stored."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from codegen.library import Port
-from codegen.names import identifier
+from codegen.names import identifier, unrepeated
 from codegen.program import Argument, Buffer, Call, Kernel, Place, Pointer, Split
 from compiler.tensor import Array
 from targets.source.weights import Weights
@@ -40,7 +40,7 @@ class Schedule:
 
     def _buffer(self, name: str, size: int, place: Place, note: str) -> Buffer:
         taken = self._names[place]
-        unique = identifier(name, taken)
+        unique = identifier(unrepeated(name), taken)
         taken.add(unique)
         return Buffer(unique, size, place, note)
 

@@ -33,6 +33,10 @@ class Weights:
         self.buffers.append(buffer)
         self._arrays.append(array)
 
+    def array(self, buffer: Buffer) -> Array:
+        """What lies in a buffer."""
+        return self._arrays[self.buffers.index(buffer)]
+
     def write(self, file: BinaryIO) -> None:
         """All bytes, little-endian."""
         for buffer, array in zip(self.buffers, self._arrays, strict=True):

@@ -39,13 +39,14 @@ def expect_same(graph: Graph, feeds: Mapping[str, Array], rtol: float = 1e-5, at
     for tools in toolchains():
         got = results(graph, feeds, tools)
         for node_output, (name, expected) in zip(graph.outputs, wanted.items(), strict=True):
-            _expect(f"{name}: {node_output.node!r}", node_output.type.dtype.bits, got[name], expected, rtol, atol)
+            expect_close(f"{name}: {node_output.node!r}", node_output.type.dtype.bits, got[name], expected, rtol, atol)
 
 
 STEPS = {16: 2.0**-8, 8: 2.0**-2, 4: 2.0**-1}
 
 
-def _expect(what: str, bits: int, got: Array, expected: Array, rtol: float, atol: float) -> None:
+def expect_close(what: str, bits: int, got: Array, expected: Array, rtol: float, atol: float) -> None:
+    """AssertionError unless integers and booleans are equal, and floats of so many bits close enough."""
     is_float = expected.dtype.kind == "f" or "float" in expected.dtype.name
     if not is_float:
         assert np.array_equal(got, expected), f"{what}: {got.reshape(-1)[:8]} is not {expected.reshape(-1)[:8]}"

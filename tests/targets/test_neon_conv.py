@@ -102,6 +102,17 @@ def test_on_cores_that_issue_in_order(tools: Toolchain) -> None:
     check([*cases, winograd_case(deep, 4, 9, 3, IN_ORDER)], tools)
 
 
+@pytest.mark.parametrize("tools", toolchains(), ids=lambda t: t.compiler[0])
+def test_transforms_on_cores_that_issue_in_order(tools: Toolchain) -> None:
+    """Of whole tiles with all kinds of ends, and of tiles of which some are left out."""
+    layers = [Layer(channels=8, filters=12, out=(8, 12), tail=tail) for tail in (Operand(0), RELU, RESIDUAL)]
+    layers += [
+        Layer(channels=4, filters=4, out=(4, 4), images=2),
+        Layer(channels=12, filters=20, out=(5, 7), tail=RELU),
+    ]
+    check([winograd_case(layer, out, i, 1, IN_ORDER) for i, layer in enumerate(layers) for out in (2, 4)], tools)
+
+
 small = st.integers(1, 3)
 LAYER = st.builds(
     lambda depth, many, groups, **rest: Layer(depth * groups, many * groups, groups=groups, **rest),

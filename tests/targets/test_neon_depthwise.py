@@ -53,7 +53,7 @@ class Layer(NamedTuple):
         return Plane(**fields, out=(room[0] // self.strides[0] + 1, room[1] // self.strides[1] + 1))
 
 
-def case(layer: Layer, seed: int) -> tuple[Case, Array] | None:
+def case(layer: Layer, seed: int, *, in_order: bool = False) -> tuple[Case, Array] | None:
     plane = layer.plane()
     if plane is None:
         return None
@@ -72,13 +72,13 @@ def case(layer: Layer, seed: int) -> tuple[Case, Array] | None:
         LONG: (want + r) / (np.exp(want) + 1),
     }
     want = ends.get(layer.tail, want)
-    kernel, weights, numbers = chosen(plane, filters, bias, layer.tail)
+    kernel, weights, numbers = chosen(plane, filters, bias, layer.tail, in_order=in_order)
     arguments: list[Array | int] = [x, weights, *[r] * kernel.has_other, np.zeros_like(r), *numbers]
     return Case(kernel, arguments, [2 + kernel.has_other]), want.astype(np.float32)
 
 
-def check(layers: list[Layer], tools: Toolchain) -> None:
-    cases = [c for i, layer in enumerate(layers) if (c := case(layer, i))]
+def check(layers: list[Layer], tools: Toolchain, *, in_order: bool = False) -> None:
+    cases = [c for i, layer in enumerate(layers) if (c := case(layer, i, in_order=in_order))]
     if not cases:
         return
     for (made, want), (got,) in zip(cases, run_cases([c for c, _ in cases], tools), strict=True):
@@ -106,8 +106,9 @@ LAYERS = [
 
 
 @pytest.mark.parametrize("tools", toolchains(), ids=lambda t: t.compiler[0])
-def test_layers(tools: Toolchain) -> None:
-    check(LAYERS, tools)
+@pytest.mark.parametrize("in_order", [False, True])
+def test_layers(tools: Toolchain, in_order: bool) -> None:
+    check(LAYERS, tools, in_order=in_order)
 
 
 def test_common_layers_have_strips() -> None:
@@ -132,9 +133,9 @@ LAYER = st.builds(
 
 @pytest.mark.parametrize("tools", toolchains(), ids=lambda t: t.compiler[0])
 @settings(max_examples=5, deadline=None)
-@given(layers=st.lists(LAYER, min_size=8, max_size=8))
-def test_any_layer(tools: Toolchain, layers: list[Layer]) -> None:
-    check(list(dict.fromkeys(layers)), tools)
+@given(layers=st.lists(LAYER, min_size=8, max_size=8), in_order=st.booleans())
+def test_any_layer(tools: Toolchain, layers: list[Layer], in_order: bool) -> None:
+    check(list(dict.fromkeys(layers)), tools, in_order=in_order)
 
 
 def test_lines_of_different_lengths_share_a_schedule() -> None:

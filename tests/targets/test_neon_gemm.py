@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-from shutil import which
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -20,7 +17,8 @@ from codegen.neon.tailed import RELU
 from compiler.tensor import Array
 from targets.neon.blocking import Core, block, core
 from targets.neon.build import Toolchain
-from targets.neon.lower.matmul import Matrices, gemm, matrices, packed, packing, room
+from targets.neon.lower.matmul import gemm, packed, packing, room
+from targets.source.lower.products import Matrices, matrices
 from tests.targets.neon_kernels import Case, run_cases, toolchains
 
 TAILS: list[Expression] = [
@@ -94,8 +92,10 @@ def batched(x: tuple[int, ...], y: tuple[int, ...], seed: int) -> tuple[Case, Ar
     a, b = (rng.standard_normal(s).astype(np.float32) for s in (x, y))
     of = matrices(x, y)
     want = np.matmul(a.astype(np.float64), b).astype(np.float32)
-    arguments = [a, b, np.zeros(want.shape, np.float32), np.zeros(room(of), np.float32)]
-    return Case(packing(of, core()), arguments, [2]), want
+    kernel = packing(of, core())
+    part = [0, kernel.items] if kernel.items > 1 else []
+    arguments: list[Array | int] = [a, b, np.zeros(want.shape, np.float32), np.zeros(room(of), np.float32), *part]
+    return Case(kernel, arguments, [2]), want
 
 
 @pytest.mark.parametrize("tools", toolchains(), ids=lambda t: t.compiler[0])
@@ -107,6 +107,9 @@ def test_products_of_computed_matrices(tools: Toolchain) -> None:
         ((7,), (7, 3)),
         ((4, 7), (7,)),
         ((2, 3, 6), (6, 8)),
+        ((2, 3, 4, 5), (3, 5, 6)),
+        ((2, 3, 4, 5), (2, 1, 5, 6)),
+        ((2, 3, 2, 4, 5), (2, 1, 1, 5, 6)),
     ]
     check([batched(*pair, i) for i, pair in enumerate(shapes)], tools)
 
@@ -194,39 +197,5 @@ def test_blocks_fill_half_of_the_second_level() -> None:
 
 @pytest.mark.parametrize("tools", toolchains(), ids=lambda t: t.compiler[0])
 def test_schedule_of_cores_that_issue_in_order(tools: Toolchain) -> None:
-    shapes = [(8, 8, 16), (17, 20, 24), (3, 5, 7), (11, 8, 45), (1, 1, 8)]
+    shapes = [(8, 8, 16), (17, 20, 24), (3, 5, 7), (11, 8, 45), (1, 1, 8), (16, 16, 64), (7, 4, 33)]
     check([product(*shape, TAILS[i], i, in_order=True) for i, shape in enumerate(shapes)], tools)
-
-
-MCA = next((found for name in ("llvm-mca-19", "llvm-mca") if (found := which(name))), None)
-
-
-def share_of_peak(turn: list[str], cpu: str) -> float:
-    """Of the multiply-accumulates that a core could issue in as many cycles."""
-    products = [line for line in turn if line.startswith("fmla")]
-    independent = [f"fmla v{i}.4s, v30.4s, v31.s[0]" for i in range(24)]
-    return cycles(independent, cpu) / len(independent) * len(products) / cycles(turn, cpu)
-
-
-def cycles(lines: list[str], cpu: str) -> float:
-    """Of a turn of a loop, by llvm-mca."""
-    assert MCA is not None
-    command = [MCA, "-mtriple=aarch64", f"-mcpu={cpu}", "-iterations=200"]
-    told = subprocess.run(command, input="\n".join(lines), capture_output=True, text=True, check=True).stdout
-    return int(told.split("Total Cycles:")[1].split()[0]) / 200
-
-
-@pytest.mark.skipif(MCA is None, reason="needs llvm-mca")
-@pytest.mark.parametrize("tile", [(4, 4), (4, 6), (5, 4), (3, 6), (6, 3)])
-@pytest.mark.parametrize("cpu", ["neoverse-n1", "neoverse-n2", "neoverse-v1"])
-def test_loops_reach_the_issue_peak(tile: tuple[int, int], cpu: str) -> None:
-    made = schedule(*tile)
-    assert made is not None
-    assert share_of_peak(made.turn(), cpu) > 0.95
-
-
-@pytest.mark.skipif(MCA is None, reason="needs llvm-mca")
-def test_loop_of_cores_that_issue_in_order() -> None:
-    made = schedule(8, 2, in_order=True)
-    assert made is not None
-    assert share_of_peak(made.turn(), "cortex-a55") > 0.8

@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from codegen.neon.int8_product import Product
+from codegen.neon.int8_rows import RowsChoice
 from codegen.neon.int8_tiles import TILES
 from codegen.program import Kernel
 from compiler.api import compile_model
@@ -22,23 +23,22 @@ from targets.neon.artifact import NeonArtifact
 from targets.neon.build import emulated, native
 from targets.neon.int8.artifact import IntegerArtifact
 from targets.neon.int8.emit import objections
-from targets.neon.int8.linear import Layer, Walk, kernel_for, packed
+from targets.neon.int8.linear import Layer, kernel_for, packed
 from targets.neon.int8.table import LOWERINGS
+from targets.neon.int8.walk import Walk
 from targets.tflite.integer import IntegerModel
 from targets.tflite.integer.fixed import Factor, factor, times
 from targets.tflite.integer.model import KERNELS
 from targets.tflite.reader import read
 from targets.tflite.target import TfLiteTarget
+from tests.command import build, info, node
 from tests.real_models import real_model
 from tests.targets.neon_integers import CPUS, assert_exact, toolchains
 from tests.targets.neon_kernels import WARNINGS, Case, run_cases
 from tests.targets.test_tflite_integer_kernels import MOVED
 from tests.targets.tflite_integer_cases import CASES, LEAST, Draw
-from tests.targets.tflite_integer_harness import Spec, Step, constant, random_feeds, step, write
+from tests.targets.tflite_integer_harness import Spec, Step, constant, ints, random_feeds, step, write
 
-MISSING = {  # of those that the evaluator has
-    "LOG_SOFTMAX", "L2_NORMALIZATION", "UNIDIRECTIONAL_SEQUENCE_LSTM", "TOPK_V2", "SHAPE", "FILL",
-}  # fmt: skip
 QUICK = settings(
     max_examples=1, deadline=None, phases=[Phase.generate], suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
@@ -96,8 +96,9 @@ def test_what_moves_elements(tmp_path: Path) -> None:
     assert_exact(tmp_path / "m.tflite", [random_feeds(model, 3)], tmp_path, variants=["dotprod"])
 
 
-def test_every_operator_is_there_or_said_to_be_missing() -> None:
-    assert {code for code in KERNELS if code not in LOWERINGS} == MISSING
+def test_every_operator_is_there() -> None:
+    """All that the evaluator has."""
+    assert {code for code in KERNELS if code not in LOWERINGS} == set()
 
 
 # -- products ------------------------------------------------------------------------------------------------
@@ -141,6 +142,28 @@ def test_products_of_ragged_sizes(variant: str, in_order: bool) -> None:
         results = run_cases([product(variant, of, x, in_order) for of, x in made], flags)
         for (of, x), (got,) in zip(made, results, strict=True):
             np.testing.assert_array_equal(got, expected(of, x))
+
+
+@pytest.mark.parametrize("variant", TILES)
+def test_products_of_rows_that_layers_share(variant: str) -> None:
+    """They give what those of one layer give, also of several lines."""
+    rng = np.random.default_rng(6)
+    cases: list[Case] = []
+    wanted: list[Array] = []
+    for i, (m, n, k, lines) in enumerate([(4, 32, 40, 3), (9, 33, 16, 1), (7, 40, 9, 1), (8, 36, 96, 2)]):
+        of, x = layer(k, n, i), rng.integers(-128, 128, (lines * m, k)).astype(np.int8)
+        walk = Walk(lines, m, m * k, m * n, k, n, k, ())
+        variants = [kernel_for(v, of, walk) for v in TILES]
+        found = RowsChoice.of([kernel.with_(block=1, packings=3, packing=j) for j, kernel in enumerate(variants)])
+        assert found is not None
+        j = [*TILES].index(variant)
+        kernel, weights = found.variants[j], packed(variants[j], of)
+        cases.append(Case(kernel, [x, *[weights] * 3, np.zeros((lines * m, n), np.int8), lines, m, n, k], [4]))
+        wanted.append(expected(of, x))
+    for flags in ((native(("-O1", *WARNINGS))), emulated(("-O2", "-static", *FULL, *WARNINGS), "max")):
+        if flags is not None:
+            for want, (got,) in zip(wanted, run_cases(cases, flags), strict=True):
+                np.testing.assert_array_equal(got, want)
 
 
 def test_factors_that_round_once() -> None:
@@ -234,6 +257,18 @@ def test_the_artifact_speaks_the_models_types(tmp_path: Path) -> None:
     assert {a.shape for a in outputs.values()} == {(1, 10)}
 
 
+@pytest.mark.parametrize("sizes", [((4,), (4,)), ((3, 4), (4, 0))], ids=["scalar", "empty"])
+def test_results_without_an_axis_or_an_element(tmp_path: Path, sizes: tuple[tuple[int, ...], ...]) -> None:
+    """They have the shape of the model's, and nothing is written where there is no element."""
+    x, w = (np.resize(np.linspace(-1, 0.8, 7, dtype=np.float32), size) for size in sizes)
+    expected = x @ w
+    model = build([node("MatMul", "x w", "y")], [info("x", x.shape)], [info("y", expected.shape)], {"w": w})
+    options: dict[str, Any] = {"precision": "int8", "calibrate": "synthetic", "run_on": "native"}
+    got = compile_model(model, "neon", tmp_path / "model", verify="off", **options).run({"x": x})["y"]
+    assert got.shape == expected.shape
+    np.testing.assert_allclose(got, expected, atol=0.05)
+
+
 def test_one_generation_is_smaller_than_all(tmp_path: Path) -> None:
     """A fixed instruction set has one form of weights."""
     sizes = {}
@@ -244,10 +279,10 @@ def test_one_generation_is_smaller_than_all(tmp_path: Path) -> None:
     assert sizes["auto"] > 2 * sizes["dotprod"]
 
 
-def test_floats_between_integers_are_refused(tmp_path: Path) -> None:
+def test_what_is_refused_is_named(tmp_path: Path) -> None:
     x = Spec((1, 4), "float32")
-    path = write(tmp_path / "f.tflite", step("EXP", [x], [Spec((1, 4), "float32")]))
-    assert "works on FLOAT32 elements" in objections(read(path))[0]
+    path = write(tmp_path / "f.tflite", step("CUMSUM", [x, ints(1)], [Spec((1, 4), "float32")]))
+    assert "CUMSUM" in objections(read(path))[0]
 
 
 def test_options_of_integers_need_integers(tmp_path: Path) -> None:

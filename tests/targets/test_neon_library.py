@@ -131,7 +131,7 @@ def test_make_builds_a_runner_that_profiles(cnn: NeonArtifact, tmp_path: Path) -
 @pytest.mark.parametrize("embed", ["file", "incbin", "array"])
 def test_cmake_builds_it(embed: str, tmp_path: Path) -> None:
     needs("cmake", "make", "gcc")
-    artifact = written(mlp(), tmp_path / "mlp", threads=2, embed=embed)
+    artifact = written(mlp(), tmp_path / "mlp", threads=2, embed=embed, run_on="native")
     shell(
         "cmake", "-S", artifact.path, "-B", tmp_path / "b", "-DMLP_RUNNER=ON", "-DCMAKE_C_FLAGS=-Wall -Wextra -Werror"
     )

@@ -52,6 +52,7 @@ TWIN float32x4_t vmulq_n_f32(float32x4_t a, float b) { return a * vdupq_n_f32(b)
 TWIN float32x4_t vdivq_f32(float32x4_t a, float32x4_t b) { return a / b; }
 TWIN float32x4_t vnegq_f32(float32x4_t a) { return -a; }
 TWIN float32x4_t vfmaq_f32(float32x4_t a, float32x4_t b, float32x4_t c) { return a + b * c; }
+TWIN float32x4_t vfmsq_f32(float32x4_t a, float32x4_t b, float32x4_t c) { return a - b * c; }
 TWIN float32x4_t vfmaq_n_f32(float32x4_t a, float32x4_t b, float c) { return a + b * vdupq_n_f32(c); }
 TWIN float32x4_t vfmsq_n_f32(float32x4_t a, float32x4_t b, float c) { return a - b * vdupq_n_f32(c); }
 #define vfmaq_laneq_f32(a, b, c, lane) vfmaq_n_f32(a, b, (c)[lane])
@@ -141,69 +142,14 @@ TWIN float vminvq_f32(float32x4_t a)
     return made;
 }
 
-/* doubles */
-typedef double float64x2_t __attribute__((vector_size(16)));
-typedef int64_t int64x2_t __attribute__((vector_size(16)));
-typedef uint64_t uint64x2_t __attribute__((vector_size(16)));
-typedef float float32x2_t __attribute__((vector_size(8)));
-TWIN float32x2_t vget_low_f32(float32x4_t a) { return (float32x2_t){a[0], a[1]}; }
-TWIN float64x2_t vdupq_n_f64(double x) { return (float64x2_t){x, x}; }
-TWIN float64x2_t vaddq_f64(float64x2_t a, float64x2_t b) { return a + b; }
-TWIN float64x2_t vsubq_f64(float64x2_t a, float64x2_t b) { return a - b; }
-TWIN float64x2_t vmulq_f64(float64x2_t a, float64x2_t b) { return a * b; }
-TWIN float64x2_t vdivq_f64(float64x2_t a, float64x2_t b) { return a / b; }
-TWIN float64x2_t vfmaq_f64(float64x2_t a, float64x2_t b, float64x2_t c) { return a + b * c; }
-TWIN float64x2_t vmaxq_f64(float64x2_t a, float64x2_t b) { return (float64x2_t){fmax(a[0], b[0]), fmax(a[1], b[1])}; }
-TWIN float64x2_t vminq_f64(float64x2_t a, float64x2_t b) { return (float64x2_t){fmin(a[0], b[0]), fmin(a[1], b[1])}; }
-TWIN float64x2_t vrndnq_f64(float64x2_t a) { return (float64x2_t){rint(a[0]), rint(a[1])}; }
-TWIN int64x2_t vcvtq_s64_f64(float64x2_t a) { return (int64x2_t){(int64_t)a[0], (int64_t)a[1]}; }
-TWIN int64x2_t vdupq_n_s64(int64_t x) { return (int64x2_t){x, x}; }
-TWIN int64x2_t vaddq_s64(int64x2_t a, int64x2_t b) { return a + b; }
-#define vshlq_n_s64(a, n) ((int64x2_t)((uint64x2_t)(a) << (n)))
-#define vreinterpretq_f64_s64(a) ((float64x2_t)(a))
-TWIN float64x2_t vcvt_f64_f32(float32x2_t a) { return (float64x2_t){a[0], a[1]}; }
-TWIN float64x2_t vcvt_high_f64_f32(float32x4_t a) { return (float64x2_t){a[2], a[3]}; }
-TWIN float32x2_t vcvt_f32_f64(float64x2_t a) { return (float32x2_t){(float)a[0], (float)a[1]}; }
-TWIN float32x4_t vcvt_high_f32_f64(float32x2_t a, float64x2_t b)
-{
-    return (float32x4_t){a[0], a[1], (float)b[0], (float)b[1]};
-}
-
 /* integers that are moved */
 typedef uint8_t uint8x8_t __attribute__((vector_size(8)));
 typedef uint8_t uint8x16_t __attribute__((vector_size(16)));
 typedef uint16_t uint16x4_t __attribute__((vector_size(8)));
 typedef uint16_t uint16x8_t __attribute__((vector_size(16)));
-typedef uint32_t uint32x2_t __attribute__((vector_size(8)));
 
-#define TWIN_TRN(type, lanes, first, second)              \
-    TWIN type first(type a, type b)                       \
-    {                                                     \
-        for (int i = 0; i < lanes; i += 2)                \
-            a[i + 1] = b[i];                              \
-        return a;                                         \
-    }                                                     \
-    TWIN type second(type a, type b)                      \
-    {                                                     \
-        for (int i = 0; i < lanes; i += 2)                \
-            b[i] = a[i + 1];                              \
-        return b;                                         \
-    }
-TWIN_TRN(uint8x8_t, 8, vtrn1_u8, vtrn2_u8)
-TWIN_TRN(uint16x4_t, 4, vtrn1_u16, vtrn2_u16)
-TWIN_TRN(uint16x8_t, 8, vtrn1q_u16, vtrn2q_u16)
-TWIN_TRN(uint32x2_t, 2, vtrn1_u32, vtrn2_u32)
-TWIN_TRN(uint32x4_t, 4, vtrn1q_u32, vtrn2q_u32)
-TWIN_TRN(uint64x2_t, 2, vtrn1q_u64, vtrn2q_u64)
-#define vreinterpret_u16_u8(a) ((uint16x4_t)(a))
-#define vreinterpret_u32_u16(a) ((uint32x2_t)(a))
-#define vreinterpret_u8_u32(a) ((uint8x8_t)(a))
 #define vreinterpretq_f32_u32(a) ((float32x4_t)(a))
-#define vreinterpretq_u16_u64(a) ((uint16x8_t)(a))
 #define vreinterpretq_u32_f32(a) ((uint32x4_t)(a))
-#define vreinterpretq_u32_u16(a) ((uint32x4_t)(a))
-#define vreinterpretq_u32_u64(a) ((uint32x4_t)(a))
-#define vreinterpretq_u64_u32(a) ((uint64x2_t)(a))
 
 #define TWIN_MOVE(element, type, load, store)                                       \
     TWIN type load(const element *p)                                                \
@@ -215,6 +161,7 @@ TWIN_TRN(uint64x2_t, 2, vtrn1q_u64, vtrn2q_u64)
     TWIN void store(element *p, type v) { memcpy(p, &v, sizeof v); }
 TWIN_MOVE(uint8_t, uint8x8_t, vld1_u8, vst1_u8)
 TWIN_MOVE(uint8_t, uint8x16_t, vld1q_u8, vst1q_u8)
+TWIN_MOVE(uint16_t, uint16x4_t, vld1_u16, vst1_u16)
 TWIN_MOVE(uint16_t, uint16x8_t, vld1q_u16, vst1q_u16)
 
 #define TWIN_INTERLEAVE(count, element, type, lanes, load, store)                   \
@@ -238,6 +185,26 @@ TWIN_MOVE(uint16_t, uint16x8_t, vld1q_u16, vst1q_u16)
 TWIN_INTERLEAVES(uint8_t, uint8x16_t, 16, u8)
 TWIN_INTERLEAVES(uint16_t, uint16x8_t, 8, u16)
 TWIN_INTERLEAVES(uint32_t, uint32x4_t, 4, u32)
+TWIN float32x4x2_t vld2q_f32(const float *p)
+{
+    return (float32x4x2_t){{{p[0], p[2], p[4], p[6]}, {p[1], p[3], p[5], p[7]}}};
+}
+TWIN void vst2q_f32(float *p, float32x4x2_t v)
+{
+    for (int i = 0; i < 8; i++)
+        p[i] = v.val[i % 2][i / 2];
+}
+TWIN void vst4q_f32(float *p, float32x4x4_t v)
+{
+    for (int i = 0; i < 16; i++)
+        p[i] = v.val[i % 4][i / 4];
+}
+TWIN float32x4_t vrev64q_f32(float32x4_t a) { return (float32x4_t){a[1], a[0], a[3], a[2]}; }
+TWIN float32x4_t vextq_f32(float32x4_t a, float32x4_t b, int n)
+{
+    const float both[8] = {a[0], a[1], a[2], a[3], b[0], b[1], b[2], b[3]};
+    return vld1q_f32(both + n);
+}
 #define uint8x16x2_t vld2q_u8_t
 #define uint8x16x3_t vld3q_u8_t
 #define uint8x16x4_t vld4q_u8_t

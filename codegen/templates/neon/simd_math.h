@@ -7,7 +7,10 @@
 #include "numbers.h"
 #include "simd.h"
 
-#define INLINE static inline __attribute__((always_inline, unused))
+#if !defined(__aarch64__)
+#include "neon_twin_doubles.h"
+#endif
+
 #define F32(x) vdupq_n_f32(x)
 #define F64(x) vdupq_n_f64(x)
 

@@ -51,4 +51,4 @@ def _restored(array: Array, port: Port) -> Array:
     real = array if port.quant is None else dequantized(array, port.quant)
     shaped = real[: port.type.size].reshape([port.type.dims[i] for i in port.order])
     back = [port.order.index(i) for i in range(len(port.order))]
-    return np.ascontiguousarray(shaped.transpose(back)).astype(port.type.dtype.numpy)
+    return shaped.transpose(back).astype(port.type.dtype.numpy, order="C")

@@ -6,9 +6,11 @@ import numpy as np
 
 from codegen.neon.int8_depthwise import LANES, Depthwise, DepthwiseForm, fits
 from codegen.neon.int8_ending import Ending
+from codegen.program import Split
 from compiler.tensor import Array
 from targets.neon.int8.border import bordered
 from targets.neon.int8.linear_plain import biases, channel_factors, plain_depthwise
+from targets.neon.int8.panels import channel_product
 from targets.neon.int8.program import IntegerProgram
 from targets.neon.int8.table import lowers
 from targets.tflite.integer.fixed import Factor
@@ -21,14 +23,15 @@ WITHIN_16_BITS = (2**15 - 1) // 128  # the sum of absolute weights that any byte
 
 @lowers("DEPTHWISE_CONV_2D")
 def _depthwise(p: IntegerProgram, node: Node) -> None:
-    if node.is_wide:
-        raise node.refused("convolves 16-bit elements, which this target does not")
     x, w, y = node.tensor(0), node.tensor(1), node.result()
+    if x.dtype != "INT8" and w.shape[3] == x.shape[3]:
+        channel_product(p, node)
+        return
     if w.shape[3] != x.shape[3] or x.shape[3] < LANES or w.shape[1] > MOST_ROWS:
         plain_depthwise(p, node)
         return
     window = Window.of(node, w.shape[1:3])
-    source, (height, width) = bordered(p, node, window, node.zero_point())
+    source, (height, width) = bordered(p, node, window)
     taps = node.value(1).reshape(-1, w.shape[3])
     by = channel_factors(node, w.shape[3])
     least, most = node.limits()
@@ -38,13 +41,15 @@ def _depthwise(p: IntegerProgram, node: Node) -> None:
     kernel = Depthwise(
         size=window.size, stride=right, dilation=wide, sums=sums(taps), pixels=pixels, ending=ending,
         images=x.shape[0], height=height, width=width, channels=x.shape[3], out=(y.shape[1], y.shape[2]), down=down,
-        tall=tall,
+        tall=tall, is_shared=p.is_shared,
     )  # fmt: skip
     numbers = (node.result_zero_point(), least, most)
     bias = biases(node, taps.sum(axis=0, dtype=np.int64))
     weights = p.constant(packed(kernel, taps, bias, by, numbers), w.name or "w")
     title = f"depthwise {w.shape[1]}x{w.shape[2]} filters, {x.shape[3]} channels, {y.shape[1]}x{y.shape[2]} pixels"
-    p.call(node, kernel, source, weights, p.result(y), title=title)
+    lines = [0, y.shape[1]] if p.is_shared else []
+    shared = Split(y.shape[1], begin="begin", end="end") if p.is_shared else None
+    p.call(node, kernel, source, weights, p.result(y), *lines, title=title, split=shared)
 
 
 def sums(taps: Array) -> tuple[int, ...]:

@@ -10,36 +10,27 @@ import numpy as np
 from codegen.neon.copies import Fill
 from codegen.neon.int8_ending import Ending
 from codegen.neon.int8_model import Cut, cut
-from codegen.neon.int8_product import PRODUCTS, Product, Strip
+from codegen.neon.int8_product import PARTS, PRODUCTS, Product, Strip
+from codegen.neon.int8_rows import RowsChoice
 from codegen.neon.int8_tiles import TILES, DotTile
-from codegen.program import Choice, Kernel, Pointer
+from codegen.program import Choice, Kernel, Pointer, Split
 from compiler.tensor import Array
 from targets.neon.blocking import block
 from targets.neon.int8.border import bordered
 from targets.neon.int8.moving import Run, copy
+from targets.neon.int8.panels import numbers_of, panel_product
 from targets.neon.int8.program import IntegerProgram
 from targets.neon.int8.table import lowers
+from targets.neon.int8.walk import Walk
 from targets.tflite.integer.fixed import Factor, factor
 from targets.tflite.integer.kernel import Node
 from targets.tflite.integer.windows import Window
+from targets.tflite.reader import STORED
 
 VARIANTS = {"auto": ("base", "dotprod", "i8mm"), "fp16": ("base",)}  # of others: themselves
+LINES_OF_EACH = 4  # for each thread, so that these end at about the same time
 OVERREAD = 128  # bytes that kernels may read beyond packed weights
 INT32 = 2**32
-
-
-class Walk(NamedTuple):
-    """Where rows of a product lie: `lines` lines of `m` rows, and of a row what goes on side by side, then how often
-    that is repeated and how far apart, the inner first."""
-
-    lines: int
-    m: int
-    x_line: int
-    y_line: int
-    ldx: int
-    ldy: int
-    depth: int
-    spans: tuple[tuple[int, int], ...]
 
 
 class Layer(NamedTuple):
@@ -65,8 +56,9 @@ def _conv_2d(p: IntegerProgram, node: Node) -> None:
     groups = x.shape[3] // w.shape[3]
     many = w.shape[0] // groups
     window = Window.of(node, w.shape[1:3])
-    source, (height, width) = bordered(p, node, window, node.zero_point())
+    source, (height, width) = bordered(p, node, window)
     place = p.result(y)
+    unit = STORED[x.dtype].itemsize
     images, rows, columns = y.shape[0], y.shape[1], y.shape[2]
     size, channels = window.size, x.shape[3]
     (down, right), (tall, wide) = window.strides, window.dilations
@@ -83,18 +75,15 @@ def _conv_2d(p: IntegerProgram, node: Node) -> None:
     for image in range(images):
         for g in range(groups):
             part = slice(g * many, (g + 1) * many)
-            layer = layer_of(node, filters[part].reshape(many, -1).T, part)
-            given = source._replace(offset=source.offset + image * height * line + g * w.shape[3])
-            result = place._replace(offset=place.offset + image * rows * walk.y_line + g * many)
+            given = source._replace(offset=source.offset + unit * (image * height * line + g * w.shape[3]))
+            result = place._replace(offset=place.offset + unit * (image * rows * walk.y_line + g * many))
             title = f"{size[0]}x{size[1]} filters, {x.shape[3]} to {y.shape[3]} channels, {rows}x{columns} pixels"
-            product(p, node, layer, walk, given, result, title)
+            multiplied(p, node, filters[part].reshape(many, -1).T, walk, (given, result), title, part)
 
 
 @lowers("TRANSPOSE_CONV")
 def _transpose_conv(p: IntegerProgram, node: Node) -> None:
     """A convolution with mirrored filters of the image, whose pixels are apart by the stride, with borders."""
-    if node.is_wide:
-        raise node.refused("has 16-bit elements, which this target does not take")
     w, x, y = node.tensor(1), node.tensor(2), node.result()
     images, height, width, channels = x.shape
     rows, columns = y.shape[1:3]
@@ -103,10 +92,11 @@ def _transpose_conv(p: IntegerProgram, node: Node) -> None:
     before = [k - 1 - begin for k, (begin, _) in zip(size, window.padding((rows, columns)), strict=True)]
     tall, wide = rows + size[0] - 1, columns + size[1] - 1
     line = wide * channels
-    spread = p.scratch(images * tall * line, "spread")
-    zero = p.constant(np.array([node.zero_point(2)], np.int8), "zero")
+    unit = STORED[x.dtype].itemsize
+    spread = p.scratch(unit * images * tall * line, "spread")
+    zero = p.constant(np.array([0 if x.dtype == "FLOAT32" else node.zero_point(2)], STORED[x.dtype]), "zero")
     source = p.at(x)
-    p.call(node, Fill(size=1), zero, spread, images * tall * line, title="an empty image")
+    p.call(node, Fill(size=unit), zero, spread, images * tall * line, title="an empty image")
     kept = [_inside(n, s, b, e) for n, s, b, e in zip((height, width), strides, before, (tall, wide), strict=True)]
     (top, many), (left, most) = kept
     steps = (height * width * channels, width * channels, channels, 1)
@@ -117,16 +107,15 @@ def _transpose_conv(p: IntegerProgram, node: Node) -> None:
     )
     copy(p, node, run, source, spread, x)
     mirrored = node.value(1)[:, ::-1, ::-1].reshape(w.shape[0], -1).T
-    layer = layer_of(node, mirrored, slice(0, w.shape[0]), bias=3, source=2)
     place = p.result(y)
     spans = ((size[0], line),) if size[0] > 1 else ()
     n = w.shape[0]
     walk = Walk(rows, columns, line, columns * n, channels, n, size[1] * channels, spans)
     for image in range(images):
-        given = spread._replace(offset=spread.offset + image * tall * line)
-        result = place._replace(offset=place.offset + image * rows * columns * n)
+        given = spread._replace(offset=spread.offset + unit * image * tall * line)
+        result = place._replace(offset=place.offset + unit * image * rows * columns * n)
         title = f"transposed {size[0]}x{size[1]} filters, {channels} to {n} channels, {rows}x{columns} pixels"
-        product(p, node, layer, walk, given, result, title)
+        multiplied(p, node, mirrored, walk, (given, result), title, slice(0, n), bias=3, source=2)
 
 
 def _inside(count: int, stride: int, before: int, length: int) -> tuple[int, int]:
@@ -134,6 +123,24 @@ def _inside(count: int, stride: int, before: int, length: int) -> tuple[int, int
     first = max(0, -(before // stride)) if before < 0 else 0
     last = min(count, (length - before - 1) // stride + 1)
     return first, max(0, last - first)
+
+
+def multiplied(
+    p: IntegerProgram,
+    node: Node,
+    weights: Array,
+    walk: Walk,
+    places: tuple[Pointer, Pointer],
+    title: str,
+    part: slice,
+    bias: int = 2,
+    source: int = 0,
+) -> None:
+    """Call the kernels for a product with some columns of operand 1, from one place to another."""
+    if node.tensor(source).dtype == node.tensor(1).dtype == node.result().dtype == "INT8":
+        product(p, node, layer_of(node, weights, part, bias, source), walk, *places, title)
+    else:
+        panel_product(p, node, numbers_of(node, weights, part, bias, source), walk, *places, title)
 
 
 def layer_of(node: Node, weights: Array, part: slice, bias: int = 2, source: int = 0) -> Layer:
@@ -153,21 +160,32 @@ def layer_of(node: Node, weights: Array, part: slice, bias: int = 2, source: int
 def product(p: IntegerProgram, node: Node, layer: Layer, walk: Walk, x: Pointer, y: Pointer, title: str) -> None:
     """Call the kernels for one product, of which the processor chooses if it may."""
     variants = VARIANTS.get(p.isa, (p.isa,))
-    made = [kernel_for(v, layer, split(v, layer, walk, p.in_order), p.in_order) for v in variants]
+    made = [kernel_for(v, layer, split(v, layer, walk, p.in_order, p.threads), p.in_order) for v in variants]
+    if p.is_shared:
+        made = [k.with_(shares="lines" if k.lines >= min(p.threads, k.panels) else "columns") for k in made]
     weights = [p.constant(packed(kernel, layer), node.tensor(1).name or "w") for kernel in made]
-    kernels: list[Kernel] = [k.with_(packings=len(made), packing=i) for i, k in enumerate(made)]
-    chosen = kernels[0] if len(kernels) == 1 else Choice(variants=tuple(kernels))
-    p.call(node, chosen, x, *weights, y, title=title)
+    kernels = [k.with_(packings=len(made), packing=i) for i, k in enumerate(made)]
+    if len(kernels) > 1 and (rows := RowsChoice.of(kernels)) is not None:
+        of = kernels[0]
+        p.call(node, rows, x, *weights, y, of.lines, of.m, of.n, of.depth, title=title)
+        return
+    chosen: Kernel = kernels[0] if len(kernels) == 1 else Choice(variants=tuple(kernels))
+    if not p.is_shared:
+        p.call(node, chosen, x, *weights, y, title=title)
+        return
+    p.call(node, chosen, x, *weights, y, 0, PARTS, title=title, split=Split(PARTS, begin="begin", end="end"))
 
 
-def split(variant: str, layer: Layer, walk: Walk, in_order: bool = False) -> Walk:
-    """A single line of many rows becomes lines of as many tiles as fit a cache, if they divide."""
+def split(variant: str, layer: Layer, walk: Walk, in_order: bool = False, threads: int = 1) -> Walk:
+    """A single line of many rows becomes lines of as many tiles as fit a cache, if they divide, and enough for each
+    thread to have some."""
     if walk.lines > 1:
         return walk
     made = cut_of(variant, layer, walk, in_order)
     if made.last_tiles:
         return walk
     room = block(made.tiles, made.rows * walk.depth)
+    room = min(room, max(made.tiles // (LINES_OF_EACH * threads), 1)) if threads > 1 else room
     tiles = next(t for t in range(min(room, made.tiles), 0, -1) if made.tiles % t == 0)
     if tiles * 4 < room:
         return walk

@@ -9,8 +9,10 @@ from codegen.rendering import literal
 from compiler.tensor import Array
 from targets.neon.int8.border import bordered
 from targets.neon.int8.elementwise import clamp, less
+from targets.neon.int8.panels import numbers_of, panel_product
 from targets.neon.int8.program import IntegerProgram
 from targets.neon.int8.table import lowers
+from targets.neon.int8.walk import Walk
 from targets.tflite.integer.fixed import Factor, factor
 from targets.tflite.integer.kernel import Node
 from targets.tflite.integer.windows import Window
@@ -39,8 +41,10 @@ def biases(node: Node, sums: Array) -> Array:
 def plain_depthwise(p: IntegerProgram, node: Node) -> None:
     """One result at a time."""
     x, w, y = node.tensor(0), node.tensor(1), node.result()
+    if x.dtype != "INT8":
+        raise node.refused(f"has several filters for each channel of {x.dtype} elements")
     window = Window.of(node, w.shape[1:3])
-    source, (height, width) = bordered(p, node, window, node.zero_point())
+    source, (height, width) = bordered(p, node, window)
     channels, many = x.shape[3], w.shape[3] // x.shape[3]
     (down, right), (tall, wide) = window.strides, window.dilations
     line = width * channels
@@ -68,10 +72,15 @@ def plain_depthwise(p: IntegerProgram, node: Node) -> None:
 
 @lowers("FULLY_CONNECTED")
 def _fully_connected(p: IntegerProgram, node: Node) -> None:
-    if node.is_wide:
-        raise node.refused("multiplies matrices of 16-bit elements, which this target does not")
     x, w, y = node.tensor(0), node.tensor(1), node.result()
     n, k = w.shape
+    if x.dtype != "INT8" and w.number in p.constants:
+        walk = Walk(1, x.size // k, 0, 0, k, n, k, ())
+        numbers = numbers_of(node, node.value(1).T, slice(0, n))
+        panel_product(p, node, numbers, walk, p.at(x), p.result(y), f"{k} to {n} features")
+        return
+    if x.dtype != "INT8":
+        raise node.refused(f"has weights of {w.dtype} that are computed")
     zero = node.zero_point(1) if len(node.scales_of(w)) == 1 else 0
     offset = p.constant(node.value(2).astype(np.int32) if node.has(2) else np.zeros(n, np.int32), "biases")
     scales = p.constant(np.ascontiguousarray(channel_scales(node, n), np.float64), "scales")

@@ -41,6 +41,19 @@ def _same(p: IntegerProgram, node: Node) -> None:
     p.view(node.result(), p.at(node.tensor(0)))
 
 
+@lowers("SHAPE")
+def _shape(p: IntegerProgram, node: Node) -> None:
+    p.constants[node.result().number] = np.array(node.tensor(0).shape, STORED[node.result().dtype])
+
+
+@lowers("FILL")
+def _fill(p: IntegerProgram, node: Node) -> None:
+    """With a number that is computed."""
+    y = node.result()
+    size = STORED[y.dtype].itemsize
+    p.call(node, Fill(size=size), p.at(node.tensor(1)), p.result(y), y.size, title=f"{y.size} equal elements")
+
+
 @lowers(
     "TRANSPOSE", "CONCATENATION", "PACK", "UNPACK", "SPLIT", "SPLIT_V", "SLICE", "STRIDED_SLICE", "GATHER", "GATHER_ND",
     "PAD", "PADV2", "MIRROR_PAD", "TILE", "BROADCAST_TO", "REVERSE_V2", "SPACE_TO_BATCH_ND", "BATCH_TO_SPACE_ND",
@@ -58,6 +71,10 @@ def _moved(p: IntegerProgram, node: Node) -> None:
             seen[t.number] = begins[-1]
             numbers[t.number] = np.arange(t.size, dtype=np.int64).reshape(t.shape) + begins[-1]
             begins.append(begins[-1] + t.size)
+    fill = None
+    if code in ("PAD", "PADV2") and node.has(2) and node.tensor(2).number in p.constants:
+        fill = node.value(2).reshape(())  # any number below the first one stands for it
+        numbers[node.tensor(2).number] = np.zeros((), np.int64)
     if code == "GATHER" and node.operator.inputs[1] not in p.constants:
         _gather(p, node)
         return
@@ -68,7 +85,8 @@ def _moved(p: IntegerProgram, node: Node) -> None:
     results = found if isinstance(found, tuple) else (found,)
     sources = [(p.tensors[n], begin) for n, begin in seen.items()]
     for number, places in zip(node.operator.outputs, results, strict=True):
-        move(p, node, sources, p.tensors[number], np.asarray(places, np.int64).reshape(p.tensors[number].shape))
+        shaped = np.asarray(places, np.int64).reshape(p.tensors[number].shape)
+        move(p, node, sources, p.tensors[number], shaped, fill)
 
 
 def _gather(p: IntegerProgram, node: Node) -> None:
@@ -83,9 +101,16 @@ def _gather(p: IntegerProgram, node: Node) -> None:
     p.call(node, kernel, p.at(x), p.at(at), p.result(y), *counts, title=f"{at.size} rows of {row} by their numbers")
 
 
-def move(p: IntegerProgram, node: Node, sources: Sequence[tuple[Tensor, int]], y: Tensor, places: Array) -> None:
+def move(
+    p: IntegerProgram,
+    node: Node,
+    sources: Sequence[tuple[Tensor, int]],
+    y: Tensor,
+    places: Array,
+    given_fill: Array | None = None,
+) -> None:
     """Fill `y` with elements by their numbers, which begin for each source as told; smaller numbers are elements
-    themselves."""
+    themselves, or stand for the one that is given."""
     fills = np.unique(places[places < FIRST])
     if not len(fills) and len(sources) == 1 and _lies_so(places):
         first = int(places.reshape(-1)[0]) - sources[0][1] if places.size else 0
@@ -95,8 +120,9 @@ def move(p: IntegerProgram, node: Node, sources: Sequence[tuple[Tensor, int]], y
     to = p.result(y)
     size = STORED[y.dtype].itemsize
     if len(fills):
-        fill = p.constant(np.array(fills[:1], STORED[y.dtype]), "fill")
-        p.call(node, Fill(size=size), fill, to, y.size, title=f"filled with {int(fills[0])}")
+        value = np.asarray(fills[0] if given_fill is None else given_fill).astype(STORED[y.dtype])
+        fill = p.constant(value.reshape(1), "fill")
+        p.call(node, Fill(size=size), fill, to, y.size, title=f"filled with {value:g}")
     for source, t, begin in given:
         run = affine(places, begin, t.size)
         if run is None:
@@ -124,7 +150,7 @@ def copy(p: IntegerProgram, node: Node, run: Run, source: Pointer, to: Pointer, 
     places = _element(source, run.source, t), _element(to, run.target, t)
     found = turn(size, sizes, s, d)
     if found is not None:
-        p.call(node, found.kernel, *places, *found.numbers, title=title)
+        p.call(node, found.kernel, *places, *found.numbers, title=title, split=found.split)
         return
     is_row = s[-1] == d[-1] == 1
     cut = len(sizes) - is_row

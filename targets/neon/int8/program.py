@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 
 from codegen.library import Port
 from codegen.neon.copies import CopyBytes
-from codegen.program import Argument, Buffer, Kernel, Place, Pointer
+from codegen.neon.int8_nest import Nest
+from codegen.program import Argument, Buffer, Kernel, Place, Pointer, Split
 from compiler.tensor import Array
 from targets.source.schedule import Ports, Schedule
 from targets.tflite.integer.kernel import Node
@@ -32,15 +33,22 @@ class IntegerProgram(Schedule):
     isa              the features that may be used: base, dotprod, i8mm; auto: kernels for each, of which the processor
                      chooses
     in_order         for cores that issue in order
+    threads          that share the work at most
     tensors          of the file, by number
     constants        the values of those that are known, by number
     """
 
     def __init__(
-        self, file: File, isa: str, inputs: Sequence[str], outputs: Sequence[str], in_order: bool = False
+        self,
+        file: File,
+        isa: str,
+        inputs: Sequence[str],
+        outputs: Sequence[str],
+        in_order: bool = False,
+        threads: int = 1,
     ) -> None:
         super().__init__()
-        self.in_order = in_order
+        self.in_order, self.threads = in_order, threads
         graph = file.subgraphs[0]
         signature = next((s for s in file.signatures if s.subgraph == 0), None)
         self.isa = isa
@@ -121,16 +129,24 @@ class IntegerProgram(Schedule):
 
     # -- calls -----------------------------------------------------------------------------------------------
 
-    def call(self, node: Node, kernel: Kernel, *arguments: Argument, title: str) -> None:
+    def call(self, node: Node, kernel: Kernel, *arguments: Argument, title: str, split: Split | None = None) -> None:
         """One step for an operator."""
-        self.add(kernel, arguments, title, f"{node.operator.code} {node.operator.number}")
+        if isinstance(kernel, Nest) and self.is_shared and kernel.sizes[0] > 1:
+            kernel, split = kernel.with_(is_shared=True), Split(kernel.sizes[0], begin="begin", end="end")
+            arguments = (*arguments, 0, kernel.sizes[0])
+        self.add(kernel, arguments, title, f"{node.operator.code} {node.operator.number}", split)
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether threads share the work."""
+        return self.threads > 1
 
     def finish(self) -> None:
         """Copy to outputs what is not computed right there: inputs, constants, views, and tensors that are given out
         more than once."""
         for t, buffer in zip(self._output_tensors, self.outputs, strict=True):
             source = self.at(t)
-            if source.buffer is not buffer:
+            if source.buffer is not buffer and t.size:
                 self.add(CopyBytes(), (Pointer(buffer), source, bytes_of(t)), f"output {buffer.name}")
 
 

@@ -2,7 +2,7 @@
 and those that it shares."""
 
 from passes.decompose import DECOMPOSED
-from targets.neon.lower import attention, conv, deconv, matmul, recurrent
+from targets.neon.lower import attention, conv, deconv, fft, matmul, recurrent
 from targets.neon.table import TABLE
 from targets.source import lower as shared
 from targets.source.table import SHARED
@@ -10,4 +10,4 @@ from targets.source.table import SHARED
 TABLE.adopt(SHARED)
 TABLE.decomposes(DECOMPOSED)
 
-__all__ = ["attention", "conv", "deconv", "matmul", "recurrent", "shared"]
+__all__ = ["attention", "conv", "deconv", "fft", "matmul", "recurrent", "shared"]

@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from codegen.expression import Apply, Expression, Operand
 from codegen.neon.attention import OVERREAD, Attention, Blocks, FewQueries, Ints, Product, rounded
 from codegen.neon.gemm import SIZE
 from codegen.neon.gemm_model import tiles
-from codegen.neon.plain_attention import PlainAttention
-from codegen.program import Pointer, Split
+from codegen.program import Split
 from compiler import ops
-from compiler.graph import Node, Value
-from compiler.ops.layout import order_of
-from compiler.tensor import BOOL, F32, F64
+from compiler.graph import Node
 from targets.neon.blocking import Core, block
 from targets.neon.lower import matmul
 from targets.neon.program import NeonProgram
 from targets.neon.table import lowers
+from targets.source.lower.heads import Heads, heads_of, result_of
 from targets.source.lower.indexing import operands
-from targets.source.lower.moving import dense
-from targets.source.lower.strided import Lying, lying
+from targets.source.lower.plain import plain_attention
 from targets.source.needs import FLOATS, types_of
 from targets.source.program import ctype_of
 
@@ -33,44 +28,23 @@ SUM: Expression = Apply("add", (Operand(0), Operand(1)))
 assert OVERREAD == matmul.OVERREAD
 
 
-class Operands(NamedTuple):
-    """Where queries, keys, values and the mask lie."""
-
-    q: Lying
-    k: Lying
-    v: Lying
-    mask: Lying | None
-
-    @property
-    def are_rows(self) -> bool:
-        """Whether what belongs to a query or key lies side by side."""
-        return all(x.strides[-1] == 1 for x in (self.q, self.k, self.v))
-
-
 @lowers(ops.Attention, needs=(types_of(0, among=FLOATS, what="queries"),))
 def _attention(p: NeonProgram, node: Node, op: ops.Attention) -> None:
-    q, k, v, *masks = operands(node)
-    given = Operands(lying(q), lying(k), lying(v), lying(masks[0]) if masks else None)
-    steps = mask_steps(masks[0], given.mask) if masks and given.mask else (0, 0, 0, 0)
+    q, k, *_ = operands(node)
+    given, steps = heads_of(p, node)
     is_whole = node.output.type.size and k.type.size
-    if q.type.dtype is F32 and given.are_rows and steps[3] in (0, 1) and is_whole:
+    if q.type.dtype in matmul.FLOATS and given.are_rows and steps[3] in (0, 1) and is_whole:
         _tiled(p, node, op, given, steps)
     else:
-        _plain(p, node, op)
+        plain_attention(p, node, op)
 
 
-def mask_steps(mask: Value, of: Lying) -> Ints:
-    """Elements of the mask from one of the batch, head, query and key to the next."""
-    own = zip(mask.type.dims, of.strides, strict=True)
-    return (*[0] * (4 - mask.type.rank), *(0 if d == 1 else s for d, s in own))
-
-
-def _tiled(p: NeonProgram, node: Node, op: ops.Attention, given: Operands, steps: Ints) -> None:
+def _tiled(p: NeonProgram, node: Node, op: ops.Attention, given: Heads, steps: Ints) -> None:
     q, k, v, *masks = operands(node)
     batch, heads, queries, depth = q.type.dims
     shared, keys = k.type.dims[1:3]
     places = [x.at(p) for x in given if x is not None]
-    y, y_steps = _result(p, node)
+    y, y_steps = result_of(p, node)
     width = v.type.dims[3]
     is_few = queries <= FEW and depth % 4 == 0 and width % 4 == 0
     rows, cols = cut(queries, 1 if is_few else ROWS), cut(keys, keys if is_few else CAUSAL_KEYS if op.causal else KEYS)
@@ -96,6 +70,7 @@ def _tiled(p: NeonProgram, node: Node, op: ops.Attention, given: Operands, steps
         mask_type=ctype_of(masks[0].type.dtype) if masks else "",
         causal=op.causal,
         softcap=op.softcap,
+        ctype=ctype_of(q.type.dtype),
     )
     own = SIZE * kernel.places["end"]
     scratch = p.scratch(own * p.threads, "scores")
@@ -132,50 +107,3 @@ def product(m: int, n: int, k: int, core: Core, vectors: int = 0) -> Product:
     counts = (way.count, way.last_count) if way.last_rows else (way.count,)
     kernel = matmul.gemm(way, k, in_order=in_order).with_(is_strided=True)
     return Product(kernel, counts, block(way.count, way.rows * k * SIZE, core))
-
-
-def _result(p: NeonProgram, node: Node) -> tuple[Pointer, Ints]:
-    """Where results go, and the distances between them: right to where a transpose would move them."""
-    y = node.output
-    reader = next(iter(y.users)) if len(y.users) == 1 and not y.n_out else None
-    if reader is not None and isinstance(reader.op, ops.Transpose) and reader.op.perm[3] == 3:
-        moved = reader.output
-        if order_of(moved.type) == (0, 1, 2, 3):
-            strides = dense(moved.type.dims)
-            return p.result(moved), tuple(strides[reader.op.perm.index(axis)] for axis in range(4))
-    order = order_of(y.type)
-    strides = dense([y.type.dims[a] for a in order])
-    return p.result(y), tuple(strides[order.index(axis)] for axis in range(4))
-
-
-def _plain(p: NeonProgram, node: Node, op: ops.Attention) -> None:
-    """For operands in logical order."""
-    q, k, v, *masks = operands(node)
-    given = [p.at(x) for x in (q, k, v, *masks)]
-    y = p.result(node.output)
-    if not node.output.type.size:
-        return
-    batch, heads, queries, depth = q.type.dims
-    shared, keys = k.type.dims[1:3]
-    steps: Ints = (0, 0, 0, 0)
-    for mask in masks:
-        own = zip(mask.type.dims, dense(mask.type.dims), strict=True)
-        steps = (*[0] * (4 - mask.type.rank), *(0 if d == 1 else s for d, s in own))
-    kernel = PlainAttention(
-        ctype=ctype_of(q.type.dtype),
-        batch=batch,
-        heads=heads,
-        shared=shared,
-        queries=queries,
-        keys=keys,
-        depth=depth,
-        width=v.type.dims[3],
-        scale=op.scale,
-        causal=op.causal,
-        softcap=op.softcap,
-        mask_type=ctype_of(masks[0].type.dtype) if masks else "",
-        is_choice=bool(masks) and masks[0].type.dtype is BOOL,
-        mask=steps,
-    )
-    scores = p.scratch(max(keys, 1) * (8 if q.type.dtype is F64 else 4), "scores")
-    p.call(kernel, *given, y, scores, node=node, title=f"attention of {q.type} to {k.type}")

@@ -7,21 +7,27 @@ from math import prod
 import numpy as np
 
 from codegen.neon.border import Border
-from codegen.neon.conv import Conv, Geometry, Ints, PlainConv, levels, run
+from codegen.neon.conv import Conv, Geometry, Ints, levels, run
 from codegen.neon.gemm import SIZE
+from codegen.neon.gemm_half import HALF, Fp16Conv, HalfConv, walk
 from codegen.neon.gemm_model import Tiles, tiles
+from codegen.neon.gemm_schedule import FMLA, Instruction
 from codegen.program import Pointer, Split
 from compiler import ops
 from compiler.graph import Node, Value
 from compiler.ops.layout import channels_last, order_of
-from compiler.tensor import F32, Array, TensorType
+from compiler.tensor import F16, Array
 from targets.neon.blocking import Core, block
 from targets.neon.lower import winograd
-from targets.neon.lower.depthwise import depthwise, is_depthwise
-from targets.neon.lower.matmul import NUMBERS, OVERREAD, WIDE, bias_of, packed, product
+from targets.neon.lower.depthwise import depthwise
+from targets.neon.lower.depthwise_half import depthwise_halves, is_strip
+from targets.neon.lower.matmul import FLOATS, OVERREAD, among, packed, product
 from targets.neon.program import NeonProgram
 from targets.neon.table import lowers
-from targets.source.program import ctype_of
+from targets.source.lower.filters import is_depthwise, is_pointwise
+from targets.source.lower.plain import plain_conv
+from targets.source.lower.products import NUMBERS, bias_of
+from targets.source.program import bytes_of
 
 
 def is_image(node: Node) -> bool:
@@ -31,7 +37,7 @@ def is_image(node: Node) -> bool:
     known = w.data is not None and (b is None or b.data is not None)
     last = channels_last(x.type.rank)
     lies = order_of(x.type) == last and order_of(node.output.type) == last
-    return known and lies and x.type.dtype is F32 and x.type.rank in (3, 4) and bool(node.output.type.size)
+    return known and lies and x.type.dtype in FLOATS and x.type.rank in (3, 4) and bool(node.output.type.size)
 
 
 @lowers(ops.Conv, needs=(NUMBERS,), tails=is_image)
@@ -39,23 +45,17 @@ def _conv(p: NeonProgram, node: Node, op: ops.Conv) -> None:
     x, w, b = (*node.inputs, None)[:3]
     assert x is not None and w is not None
     if not is_image(node):
-        _plain(p, node, op)
+        plain_conv(p, node, op)
     elif is_pointwise(node, op):
         assert w.data is not None
         matrix = np.asarray(w.data).reshape(w.type.dims[:2]).T
         product(p, node, x, matrix, b, f"1x1 convolution, {matrix.shape[0]} to {matrix.shape[1]} channels")
-    elif is_depthwise(node, op):
+    elif is_depthwise(node, op) and x.type.dtype is not F16:
         depthwise(p, node, op)
+    elif x.type.dtype is F16:
+        _direct_halves(p, node, op)
     else:
         _direct(p, node, op)
-
-
-def is_pointwise(node: Node, op: ops.Conv) -> bool:
-    """Whether each pixel of the result is a product of one of the operand."""
-    w = node.inputs[1]
-    assert w is not None
-    whole = prod(w.type.dims[2:]) == 1 and not any(op.pads) and all(s == 1 for s in op.strides)
-    return whole and op.groups == 1
 
 
 def _direct(p: NeonProgram, node: Node, op: ops.Conv) -> None:
@@ -80,11 +80,34 @@ def _direct(p: NeonProgram, node: Node, op: ops.Conv) -> None:
     p.call(kernel, x, weights, *others, y, 0, shape.out[0], node=node, title=title, split=split)
 
 
-def cut_of(shape: Geometry, core: Core) -> Tiles:
+def _direct_halves(p: NeonProgram, node: Node, op: ops.Conv) -> None:
+    """Winograd's transforms take sums of many numbers of both signs: in 16 bits they would lose what the layers may."""
+    w, b = (*node.inputs, None)[1:3]
+    assert w is not None and w.data is not None
+    tail, shape = p.tail(node), geometry(node, op)
+    cut = cut_of(shape, p.core, HALF)
+    x, _ = bordered(p, node, op)
+    if is_strip(shape):
+        depthwise_halves(p, node, x, shape, np.asarray(w.data), bias_of(b, shape.filters))
+        return
+    kernels = [kind(**direct(shape, cut, p.core).with_(tail=tail.expression).values()) for kind in (HalfConv, Fp16Conv)]
+    weights = p.constant(
+        packed_filters(np.asarray(w.data), bias_of(b, shape.filters), shape.groups, cut, True), w.name or "w"
+    )
+    others = [p.at(v) for v in tail.others]
+    y = p.result(tail.value)
+    title = f"{'x'.join(map(str, shape.kernel))} convolution, {shape.channels} to {shape.filters} channels"
+    split = Split(shape.out[0], begin="begin", end="last")
+    kernel = among(p, node, kernels if walk(run(shape), levels(shape)) else kernels[:1])
+    p.call(kernel, x, weights, *others, y, 0, shape.out[0], node=node, title=title, split=split)
+
+
+def cut_of(shape: Geometry, core: Core, instruction: Instruction = FMLA) -> Tiles:
     """The tiles of a line of the result."""
     segments = prod(count for count, _ in levels(shape))
     many = shape.filters // shape.groups
-    return tiles(shape.out[1], many, run(shape), segments, shape.out[0], in_order=core.is_in_order)
+    sizes = shape.out[1], many, run(shape), segments, shape.out[0]
+    return tiles(*sizes, instruction=instruction, in_order=core.is_in_order)
 
 
 def direct(shape: Geometry, cut: Tiles, core: Core) -> Conv:
@@ -138,51 +161,22 @@ def bordered(p: NeonProgram, node: Node, op: ops.Conv, extra: Ints = (0, 0)) -> 
     source = p.at(x)
     if not any(pads):
         return source, shape
-    pixel = SIZE * shape.channels
-    to = p.scratch(shape.images * shape.height * SIZE * shape.line, f"{x.name or 'image'}_with_border")
+    size_of = bytes_of(x.type.dtype)
+    pixel = size_of * shape.channels
+    to = p.scratch(shape.images * shape.height * size_of * shape.line, f"{x.name or 'image'}_with_border")
     sizes = (shape.images, size[0], size[1] * pixel, pads[0], pads[2], pads[1] * pixel, pads[3] * pixel)
     p.call(Border(), source, to, *sizes, 0, node=node, title=f"border of {', '.join(map(str, pads))} zeros")
     return to, shape
 
 
-def packed_filters(w: Array, bias: Array, groups: int, cut: Tiles) -> Array:
+def packed_filters(w: Array, bias: Array, groups: int, cut: Tiles, is_half: bool = False) -> Array:
     """[M, C / groups, *K] and [M] as the strips read them, group by group."""
     m = w.shape[0]
     matrix = np.moveaxis(w, 1, -1).reshape(groups, m // groups, -1)
     biases = bias.reshape(groups, -1)
-    parts = [packed(matrix[g].T, biases[g], cut)[:-OVERREAD] for g in range(groups)]
-    return np.concatenate([*parts, np.zeros(OVERREAD, np.float32)])
-
-
-def _plain(p: NeonProgram, node: Node, op: ops.Conv) -> None:
-    given = [v for v in node.inputs if v is not None]
-    out = node.output.type
-    ctype = ctype_of(out.dtype)
-    axes = len(op.strides)
-    kernel = PlainConv(
-        ctype=ctype,
-        wide=WIDE.get(ctype, "uint64_t"),
-        x=_laid(given[0].type),
-        w=_laid(given[1].type),
-        y=_laid(out),
-        strides=op.strides,
-        pads=op.pads[:axes],
-        dilations=op.dilations,
-        groups=op.groups,
-        has_bias=len(given) > 2,
-    )
-    places = [p.at(v) for v in given]
-    p.call(kernel, *places, p.result(node.output), node=node, title=f"convolution to {out}")
-
-
-def _laid(t: TensorType) -> tuple[Ints, Ints]:
-    """The sizes of a value, and its strides in elements, in logical order."""
-    strides = [0] * t.rank
-    step = 1
-    for axis in reversed(order_of(t)):
-        strides[axis] = step
-        step *= t.dims[axis]
-    return t.dims, tuple(strides)
+    over = OVERREAD * (2 if is_half else 1)
+    parts = [packed(matrix[g].T, biases[g], cut, is_half)[:-over] for g in range(groups)]
+    return np.concatenate([*parts, np.zeros(over, parts[0].dtype)])
 
 
 def value_of(v: Value | None) -> Value:

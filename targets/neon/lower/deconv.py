@@ -7,22 +7,21 @@ from math import prod
 import numpy as np
 
 from codegen.expression import Operand
-from codegen.neon.deconv import PlainDeconv, SumColumns
+from codegen.neon.deconv import SumColumns
 from codegen.neon.gemm import SIZE
-from codegen.neon.plain import Plain
 from codegen.program import Split
 from compiler import ops
 from compiler.graph import Node
 from compiler.ops.layout import channels_last, order_of
 from compiler.ops.window import Ints
 from compiler.tensor import F32, Array
-from targets.neon.lower.matmul import bias_of, product
+from targets.neon.lower.matmul import product
 from targets.neon.program import NeonProgram
 from targets.neon.table import lowers
-from targets.source.lower.indexing import laid
 from targets.source.lower.moving import dense, move
+from targets.source.lower.plain import plain_deconv
+from targets.source.lower.products import bias_of
 from targets.source.needs import SOME_FLOATS
-from targets.source.program import ctype_of
 
 
 def is_image(node: Node) -> bool:
@@ -41,7 +40,7 @@ def is_image(node: Node) -> bool:
 @lowers(ops.ConvTranspose, needs=(SOME_FLOATS,), tails=is_image)
 def _conv_transpose(p: NeonProgram, node: Node, op: ops.ConvTranspose) -> None:
     if not is_image(node):
-        _plain(p, node, op)
+        plain_deconv(p, node, op)
         return
     w = node.inputs[1]
     assert w is not None and w.data is not None
@@ -104,23 +103,3 @@ def _gathered(p: NeonProgram, node: Node, op: ops.ConvTranspose, taps: Array) ->
 def _pair(values: Ints, fill: int) -> tuple[int, int]:
     """Of both axes; one axis becomes the width."""
     return (fill, values[0]) if len(values) == 1 else (values[0], values[1])
-
-
-def _plain(p: NeonProgram, node: Node, op: ops.ConvTranspose) -> None:
-    given = [v for v in node.inputs if v is not None]
-    out = node.output
-    ctype = ctype_of(out.type.dtype)
-    kernel = PlainDeconv(
-        ctype=ctype,
-        wide=Plain.computed(ctype),
-        x=laid(given[0]),
-        w=laid(given[1]),
-        y=laid(out),
-        strides=op.strides,
-        pads=op.pads[: len(op.strides)],
-        dilations=op.dilations,
-        groups=op.groups,
-        has_bias=len(given) > 2,
-    )
-    places = [p.at(v) for v in given]
-    p.call(kernel, *places, p.result(out), node=node, title=f"transposed convolution to {out.type}")

@@ -7,16 +7,19 @@ import numpy as np
 from codegen.expression import Expression
 from codegen.neon.depthwise import Depthwise, DepthwiseAny
 from codegen.neon.depthwise_schedule import WIDEST, Line, passes_of
+from codegen.neon.fft_depthwise import FftDepthwise
 from codegen.neon.gemm import SIZE, WIDTH
 from codegen.program import Pointer, Split
 from compiler import ops
 from compiler.graph import Node
 from compiler.record import Record
 from compiler.tensor import Array
-from targets.neon.blocking import block
-from targets.neon.lower.matmul import bias_of
+from targets.neon.blocking import Core, block
+from targets.neon.lower.fft_depthwise import PIXELS, STRIPS, Large, transformed
+from targets.neon.lower.fft_depthwise import chosen as large_kernel
 from targets.neon.program import NeonProgram
 from targets.source.lower.moving import dense, move
+from targets.source.lower.products import bias_of
 
 Pair = tuple[int, int]
 SUMS = 4  # vectors of results that are summed up at once, so that additions seldom wait for each other
@@ -58,13 +61,6 @@ class Plane(Record):
         return Line(kernel=kernel, stride=stride, left=left, right=right, out=out)
 
 
-def is_depthwise(node: Node, op: ops.Conv) -> bool:
-    """Whether each channel of a convolution has filters of its own."""
-    x = node.inputs[0]
-    assert x is not None
-    return op.groups == x.type.dims[1] > 1
-
-
 def depthwise(p: NeonProgram, node: Node, op: ops.Conv) -> None:
     """A convolution with as many groups as channels, over one or two axes, of channels-last floats with constant
     filters [groups * many, 1, *K]."""
@@ -73,7 +69,13 @@ def depthwise(p: NeonProgram, node: Node, op: ops.Conv) -> None:
     tail = p.tail(node)
     plane = plane_of(node, op)
     filters = np.moveaxis(np.asarray(w.data)[:, 0].reshape(-1, *plane.kernel), 0, -1)
-    kernel, weights, numbers = chosen(plane, filters, bias_of(b, plane.channels), tail.expression)
+    large = None if x.type.dims[1] != plane.channels else by_transforms(plane, tail.expression, p.core)
+    if large is not None:
+        transformed(p, node, x, large, filters, bias_of(b, plane.channels))
+        return
+    kernel, weights, numbers = chosen(
+        plane, filters, bias_of(b, plane.channels), tail.expression, in_order=p.core.is_in_order
+    )
     source = p.at(x) if x.type.dims[1] == plane.channels else _repeated(p, node, plane)
     constant = p.constant(weights, w.name or "w")
     others = [p.at(v) for v in tail.others]
@@ -81,6 +83,17 @@ def depthwise(p: NeonProgram, node: Node, op: ops.Conv) -> None:
     split = Split(plane.out[0], begin="begin", end="end")
     y = p.result(tail.value)
     p.call(kernel, source, constant, *others, y, *numbers, node=node, title=title, split=split)
+
+
+def by_transforms(plane: Plane, tail: Expression, core: Core) -> FftDepthwise | None:
+    """The kernel for a layer with large filters; None if the direct one is to be taken."""
+    if (plane.strides, plane.dilations) != ((1, 1), (1, 1)):
+        return None
+    lines = plane.lines
+    slides = lines and widths(lines[0], plane, tail, in_order=core.is_in_order)
+    names = ("images", "channels", "size", "out", "kernel", "begins")
+    large = Large(**{name: getattr(plane, name) for name in names})
+    return large_kernel(large, tail, STRIPS if slides else PIXELS)
 
 
 def plane_of(node: Node, op: ops.Conv) -> Plane:
@@ -106,12 +119,12 @@ def plane_of(node: Node, op: ops.Conv) -> Plane:
 
 
 def chosen(
-    plane: Plane, filters: Array, bias: Array, tail: Expression
+    plane: Plane, filters: Array, bias: Array, tail: Expression, *, in_order: bool = False
 ) -> tuple[Depthwise | DepthwiseAny, Array, list[int]]:
     """The kernel of a layer with filters [height, width, channels], its weights, and its arguments that count."""
     numbers = [plane.images, *plane.size, plane.channels, *plane.out, 0, plane.out[0], plane.begins[0]]
     lines = plane.lines
-    vectors = widths(lines[0], plane, tail) if lines else ()
+    vectors = widths(lines[0], plane, tail, in_order=in_order) if lines else ()
     if not lines or not vectors:
         steps = [*plane.kernel, *plane.strides, *plane.dilations, plane.begins[1]]
         weights = np.concatenate([bias.reshape(-1), filters.reshape(-1)]).astype(np.float32)
@@ -119,23 +132,24 @@ def chosen(
     kernel = Depthwise(
         lines=tuple(lines),
         starts=tuple(plane.starts),
-        passes=tuple(passes_of(lines[0], plane.kernel[0], v, tail) for v in vectors),
+        passes=tuple(passes_of(lines[0], plane.kernel[0], v, tail, in_order=in_order) for v in vectors),
         vectors=vectors,
         stride=plane.strides[0],
         spacing=plane.dilations[0],
         tail=tail,
+        in_order=in_order,
     )
-    kernel = kernel.with_(lines=tuple(line.shortened(kernel.outs) for line in lines))
+    kernel = kernel.with_(lines=tuple(kernel.shortened(line) for line in lines))
     pitch = SIZE * plane.strides[0] * plane.size[1] * plane.channels
     return kernel, packed(filters, bias, vectors), [*numbers, block(plane.out[0], pitch) if len(lines) == 1 else 1]
 
 
-def widths(line: Line, plane: Plane, tail: Expression) -> tuple[int, ...]:
+def widths(line: Line, plane: Plane, tail: Expression, *, in_order: bool = False) -> tuple[int, ...]:
     """The widths of strips for a layer, in vectors: those that need the fewest passes and that its channels fill. A
     strip that sums up too few results at once waits for them."""
-    passes = {v: len(passes_of(line, plane.kernel[0], v, tail)) for v in range(WIDEST, 0, -1)}
+    passes = {v: len(passes_of(line, plane.kernel[0], v, tail, in_order=in_order)) for v in range(WIDEST, 0, -1)}
     possible = [v for v, n in passes.items() if n and plane.channels >= WIDTH * v]
-    busy = [v for v in possible if line.live * v >= SUMS] or possible[:1]
+    busy = [v for v in possible if line.live() * v >= SUMS] or possible[:1]
     best = min(busy, key=lambda v: passes[v], default=0)
     narrower = tuple(v for v in possible if v <= best)
     used = {v for v, _ in groups(plane.channels, narrower)} if narrower else set()

@@ -4,128 +4,105 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import prod
-from typing import NamedTuple
 
 import numpy as np
 
 from codegen.expression import Expression
 from codegen.neon.gemm import SIZE, WIDTH, Gemm
+from codegen.neon.gemm_half import HALF, Fp16Gemm, Fp16MatMul, HalfGemm, HalfMatMul, Halved, blocks, walk
 from codegen.neon.gemm_model import Tiles, schedule, tiles
-from codegen.neon.matmul import MatMul, PlainMatMul
-from codegen.program import Pointer, Split
+from codegen.neon.gemm_schedule import FMLA
+from codegen.neon.matmul import MatMul
+from codegen.program import Kernel, Pointer, Split
 from compiler import ops
 from compiler.graph import Node, Value
-from compiler.target import dtypes
-from compiler.tensor import BF16, F16, F32, F64, I8, I16, I32, I64, U8, U16, U32, U64, Array
+from compiler.tensor import F16, F32, Array
 from targets.neon.blocking import Core, block
 from targets.neon.program import NeonProgram
 from targets.neon.table import lowers
-from targets.source.program import Tail, ctype_of
+from targets.source.lower.flatten import in_memory
+from targets.source.lower.plain import plain_product
+from targets.source.lower.products import NUMBERS, Matrices, bias_of, dense_matrices, matrices, operands
+from targets.source.program import Tail
 
 OVERREAD = 32  # floats that kernels may read beyond packed weights
-NUMBERS = dtypes(F16, BF16, F32, F64, I8, I16, I32, I64, U8, U16, U32, U64)
-WIDE = {"float": "float", "double": "double", "half_t": "float", "bfloat_t": "float"}  # of sums; integers wrap around
+FLOATS = (F16, F32)  # types that vectors multiply
+FEW = 32  # times the multiply-accumulates of a layer that a model has at least for it to be small
+NEAR = 8  # layers behind which outputs are
 
 
-def is_f32(node: Node) -> bool:
-    """Whether the layer computes with floats of 32 bits, and has a result."""
-    return node.output.type.dtype is F32 and bool(node.output.type.size)
+def is_float(node: Node) -> bool:
+    """Whether the layer multiplies floats of 32 or 16 bits, and has a result."""
+    return node.output.type.dtype in FLOATS and bool(node.output.type.size)
 
 
-@lowers(ops.Dense, needs=(NUMBERS,), tails=is_f32)
+@lowers(ops.Dense, needs=(NUMBERS,), tails=is_float)
 def _dense(p: NeonProgram, node: Node, op: ops.Dense) -> None:
     x, w, b = operands(node)
-    if is_f32(node) and w.data is not None and (b is None or b.data is not None):
-        matrix = np.asarray(w.data).T if op.transposed else np.asarray(w.data)
+    if is_float(node) and w.data is not None and (b is None or b.data is not None):
+        matrix = in_memory(x, np.asarray(w.data).T if op.transposed else np.asarray(w.data))
         product(p, node, x, matrix, b, f"{matrix.shape[0]} to {matrix.shape[1]} features")
         return
-    k, n = w.type.dims[::-1] if op.transposed else w.type.dims
-    steps = (1, k) if op.transposed else (n, 1)
-    m = prod(x.type.dims[:-1])
-    computed(p, node, Matrices((), m, n, k, (), (), (k, 1), steps))
+    computed(p, node, dense_matrices(node, op))
 
 
-@lowers(ops.MatMul, needs=(NUMBERS,), tails=is_f32)
+@lowers(ops.MatMul, needs=(NUMBERS,), tails=is_float)
 def _matmul(p: NeonProgram, node: Node, _: ops.MatMul) -> None:
     x, y, _none = operands(node)
     flat = y.type.dims[-2:] if y.type.rank >= 2 else ()
-    if is_f32(node) and y.data is not None and y.type.size == prod(flat) and len(flat) == 2:
-        matrix = np.asarray(y.data).reshape(flat)
+    if is_float(node) and y.data is not None and y.type.size == prod(flat) and len(flat) == 2:
+        matrix = in_memory(x, np.asarray(y.data).reshape(flat))
         product(p, node, x, matrix, None, f"{flat[0]} to {flat[1]} features")
         return
     computed(p, node, matrices(x.type.dims, y.type.dims))
 
 
-def operands(node: Node) -> tuple[Value, Value, Value | None]:
-    """Of a product: two matrices, and biases if there are any."""
-    x, w, b = (*node.inputs, None)[:3]
-    assert x is not None and w is not None
-    return x, w, b
-
-
-class Matrices(NamedTuple):
-    """Operands of a product [*batch, m, k] by [*batch, k, n]: elements from one matrix to the next along each axis of
-    the batch, then between rows and columns."""
-
-    batch: tuple[int, ...]
-    m: int
-    n: int
-    k: int
-    x_steps: tuple[int, ...]
-    y_steps: tuple[int, ...]
-    x: tuple[int, int]
-    y: tuple[int, int]
-
-
-def matrices(x: Sequence[int], y: Sequence[int]) -> Matrices:
-    """Of numpy.matmul for dense operands of these shapes. Matrices of x that lie one below the other and share y become
-    one."""
-    x = (1, *x) if len(x) == 1 else tuple(x)
-    y = (*y, 1) if len(y) == 1 else tuple(y)
-    rank = max(len(x), len(y))
-    a, b = ((1,) * (rank - len(s)) + tuple(s) for s in (x, y))
-    m, k, n = a[-2], a[-1], b[-1]
-    batch = [max(p, q) if p and q else 0 for p, q in zip(a[:-2], b[:-2], strict=True)]
-    x_steps, y_steps = _steps(a), _steps(b)
-    while batch and not y_steps[-1] and (x_steps[-1] or batch[-1] == 1):
-        m *= batch.pop()
-        x_steps.pop()
-        y_steps.pop()
-    return Matrices(tuple(batch), m, n, k, tuple(x_steps), tuple(y_steps), (k, 1), (n, 1))
-
-
-def _steps(shape: Sequence[int]) -> list[int]:
-    """Elements from one matrix to the next along each leading axis; 0 along those that are repeated."""
-    return [prod(shape[axis + 1 :]) if size != 1 else 0 for axis, size in enumerate(shape[:-2])]
-
-
 def computed(p: NeonProgram, node: Node, of: Matrices) -> None:
     """A product whose second operand is known at run time."""
     given = [v for v in node.inputs if v is not None]
-    dtype = node.output.type.dtype
     title = f"products of {'x'.join(map(str, of.batch)) or 'one'} matrices, {of.m}x{of.k} by {of.k}x{of.n}"
-    places = [p.at(v) for v in given]
-    if not is_f32(node) or not of.k:
-        ctype = ctype_of(dtype)
-        plain = PlainMatMul(
-            ctype=ctype,
-            wide=WIDE.get(ctype, "uint64_t"),
-            batch=of.batch,
-            m=of.m,
-            n=of.n,
-            k=of.k,
-            x=(*of.x_steps, *of.x),
-            y=(*of.y_steps, *of.y),
-            has_bias=len(given) > 2,
-        )
-        p.call(plain, *places, p.result(node.output), node=node, title=title)
+    if not is_float(node) or not of.k:
+        plain_product(p, node, of)
         return
+    places = [p.at(v) for v in given]
     tail = p.tail(node)
-    kernel = packing(of, p.core, len(given) > 2).with_(tail=tail.expression)
-    kernel = kernel.with_(gemm=kernel.gemm.with_(tail=tail.expression))
+    if node.output.type.dtype is F16:
+        kernel, nbytes = half_packing(p, node, of, len(given) > 2, tail.expression)
+    else:
+        made = packing(of, p.core, len(given) > 2).with_(tail=tail.expression)
+        kernel, nbytes = made.with_(gemm=made.gemm.with_(tail=tail.expression)), SIZE * room(of)
     others = [p.at(v) for v in tail.others]
-    panels = p.scratch(SIZE * room(of), "panels")
-    p.call(kernel, *places, *others, p.result(tail.value), panels, node=node, title=title)
+    items = prod(of.batch)
+    if items == 1 and p.threads > 1 and isinstance(kernel, MatMul) and node.output.type.dtype is F32:
+        packed_first(p, node, kernel, title)
+        return
+    panels = p.scratch(nbytes * (p.threads if items > 1 else 1), "panels")
+    split = Split(items, begin="begin", end="end", own={"panels": nbytes}) if items > 1 else None
+    part = (0, items) if items > 1 else ()
+    p.call(kernel, *places, *others, p.result(tail.value), panels, *part, node=node, title=title, split=split)
+
+
+def packed_first(p: NeonProgram, node: Node, kernel: MatMul, title: str) -> None:
+    """One product in two steps, so that threads share the rows: they all read the operand that was packed."""
+    x, y, b = operands(node)
+    tail, of = p.tail(node), kernel
+    panels = p.scratch(SIZE * ((of.k + 1) * -(-of.n // WIDTH) * WIDTH + OVERREAD), "panels")
+    bias = None if b is None else p.at(b)
+    counts = of.k, of.n, of.row, of.column, of.gemm.columns
+    p.call(of.pack, p.at(y), bias, panels, *counts, node=node, title=f"panels of {of.n} columns")
+    others = [p.at(v) for v in tail.others]
+    split = shared(of.m, of.n, of.k, (of.gemm.rows, of.gemm.columns), of.counts[0])
+    source, z = p.at(x), p.result(tail.value)
+    p.call(of.gemm, source, panels, *others, z, *of.counts, of.n, of.k, of.block, node=node, title=title, split=split)
+
+
+def shared(m: int, n: int, k: int, tile: tuple[int, int], tiles: int, size: int = SIZE) -> Split:
+    """Tiles of rows by threads, or panels of columns of a single row; elements have `size` bytes."""
+    rows, columns = tile
+    if m == 1:
+        return Split(n, "n", steps={"w": (k + 1) * size, "y": size, "r": size}, grain=columns)
+    step = {"x": rows * k * size, "y": rows * n * size, "r": rows * n * size}
+    return Split(tiles, "tiles", steps=step, last=("last_tiles",))
 
 
 def packing(of: Matrices, core: Core, has_bias: bool = False) -> MatMul:
@@ -142,9 +119,22 @@ def packing(of: Matrices, core: Core, has_bias: bool = False) -> MatMul:
     )
 
 
-def room(of: Matrices) -> int:
-    """Floats of a packed matrix."""
-    return (of.k + 1) * -(-of.n // WIDTH) * WIDTH + OVERREAD
+def half_packing(p: NeonProgram, node: Node, of: Matrices, has_bias: bool, tail: Expression) -> tuple[Kernel, int]:
+    """The same for halves, and the bytes that the packed operand takes."""
+    in_order = p.core.is_in_order
+    cut = tiles(of.m, of.n, of.k, instruction=HALF, in_order=in_order)
+    form = packing(of, p.core, has_bias).values()
+    form |= {"counts": (cut.count, cut.last_count) if cut.last_rows else (cut.count,), "tail": tail}
+    form["block"] = block(cut.count, cut.rows * of.k * HalfGemm.size, p.core)
+    gemms = half_gemms(cut, of.k, tail, in_order=in_order)
+    kinds = (HalfMatMul, Fp16MatMul)
+    made = [kind(**{**form, "gemm": g}) for kind, g in zip(kinds, gemms, strict=False)]
+    return among(p, node, made), HalfGemm.size * room(of, HalfGemm.lanes)
+
+
+def room(of: Matrices, width: int = WIDTH) -> int:
+    """Elements of a packed matrix; vectors have `width` of them."""
+    return (of.k + 1) * -(-of.n // width) * width + OVERREAD * SIZE
 
 
 def product(
@@ -162,19 +152,23 @@ def product(
     tail = p.tail(node) if to is None else Tail(to[1], (), node.outputs[0])
     m = prod(tail.value.type.dims) // n if to is None else x.type.size // k
     in_order = p.core.is_in_order
-    cut = tiles(m, n, k, in_order=in_order)
-    kernel = gemm(cut, k, in_order=in_order).with_(tail=tail.expression)
+    is_half = x.type.dtype is F16
+    cut = tiles(m, n, k, instruction=HALF if is_half else FMLA, in_order=in_order)
+    kernel: Kernel = gemm(cut, k, in_order=in_order).with_(tail=tail.expression)
     name = node.inputs[1].name if node.inputs[1] is not None else "w"
-    weights = p.constant(packed(matrix, bias_of(bias, n), cut), name or "w")
+    size = SIZE
+    if is_half:
+        kernel, size = among(p, node, half_gemms(cut, k, tail.expression, in_order=in_order)), HalfGemm.size
+    weights = p.constant(packed(matrix, bias_of(bias, n), cut, is_half), name or "w")
     others = [p.at(v) for v in tail.others]
     source = p.at(x)
     y = p.result(tail.value) if to is None else to[0]
-    blocks = block(cut.count, cut.rows * k * SIZE, p.core)
-    counts = [cut.count, cut.last_count] if cut.last_rows else [cut.count]
-    step = {"x": cut.rows * k * SIZE, "y": cut.rows * n * SIZE, "r": cut.rows * n * SIZE}
-    split = Split(cut.count, "tiles", steps=step, last=("last_tiles",))
+    numbers = [cut.count, cut.last_count] if cut.last_rows else [cut.count]
+    numbers += [n, k, block(cut.count, cut.rows * k * size, p.core), *[blocks(k)] * is_half]
+    columns = cut.vectors * (HalfGemm.lanes if is_half else WIDTH)
+    split = shared(m, n, k, (cut.rows, columns), cut.count, size)
     title = f"{title}, {m} row{'s' * (m != 1)}"
-    p.call(kernel, source, weights, *others, y, *counts, n, k, blocks, node=node, title=title, split=split)
+    p.call(kernel, source, weights, *others, y, *numbers, node=node, title=title, split=split)
 
 
 def gemm(cut: Tiles, k: int, *, in_order: bool = False) -> Gemm:
@@ -192,23 +186,47 @@ def gemm(cut: Tiles, k: int, *, in_order: bool = False) -> Gemm:
     )
 
 
-def bias_of(bias: Value | Array | None, n: int) -> Array:
-    """Its data, or zeros."""
-    if isinstance(bias, np.ndarray):
-        return bias
-    return np.zeros(n, np.float32) if bias is None or bias.data is None else np.asarray(bias.data).reshape(-1)
+def half_gemms(cut: Tiles, k: int, tail: Expression, *, in_order: bool = False) -> list[HalfGemm]:
+    """The kernels for a product of halves, those that any processor runs first; cut as told."""
+    kept = ("rows", "vectors", "last_rows", "last_columns")
+    made = HalfGemm(**{name: getattr(cut, name) for name in kept}, tail=tail, in_order=in_order)
+    way = walk(k, ())
+    if way is None:
+        return [made]
+    depth = {"rest": way.run % made.per_turn, "is_short": way.run < made.per_turn}
+    return [made, Fp16Gemm(**{**made.values(), **depth}, folds=bool(way.levels))]
 
 
-def packed(matrix: Array, bias: Array, cut: Tiles) -> Array:
+def among(p: NeonProgram, node: Node, variants: Sequence[Kernel]) -> Kernel:
+    """The kernel that the library is for, or all of them, of which the processor chooses: the first one needs nothing,
+    the last one the multiply-accumulate of halves. Small layers whose results are those of the model have the first,
+    which rounds once."""
+    if len(variants) == 1 or p.isa == "base" or (node.macs * FEW < p.macs and is_last(node.output)):
+        return variants[0]
+    return Halved(variants=tuple(variants)) if p.isa == "auto" else variants[-1]
+
+
+def is_last(v: Value) -> bool:
+    """Whether only layers of no products are between a value and outputs of the model, a few of them."""
+    waiting = [v]
+    for _ in range(NEAR):
+        waiting = list(dict.fromkeys(y for x in waiting for user in x.users for y in user.outputs))
+        if any(y.node is not None and y.node.macs for y in waiting):
+            return False
+    return not waiting
+
+
+def packed(matrix: Array, bias: Array, cut: Tiles, is_half: bool = False) -> Array:
     """[k, n] and [n] as the kernel reads them: for each panel of columns the biases, then the rows; missing columns are
     zeros, and so is what is read beyond the end."""
     k, n = matrix.shape
-    rows = np.concatenate([bias.reshape(1, n), matrix]).astype(np.float32)
-    width = WIDTH * cut.vectors
+    dtype, vector = (np.float16, HalfGemm.lanes) if is_half else (np.float32, WIDTH)
+    rows = np.concatenate([bias.reshape(1, n), matrix]).astype(dtype)
+    width = vector * cut.vectors
     whole = cut.panels * width
     parts = [rows[:, :whole].reshape(k + 1, cut.panels, width).transpose(1, 0, 2).reshape(-1)]
     if whole < n:
-        last = np.zeros((k + 1, -(-cut.last_columns // WIDTH) * WIDTH), np.float32)
+        last = np.zeros((k + 1, -(-cut.last_columns // vector) * vector), dtype)
         last[:, : n - whole] = rows[:, whole:]
         parts.append(last.reshape(-1))
-    return np.concatenate([*parts, np.zeros(OVERREAD, np.float32)])
+    return np.concatenate([*parts, np.zeros(OVERREAD * SIZE // np.dtype(dtype).itemsize, dtype)])

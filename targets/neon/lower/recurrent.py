@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-
 from codegen.expression import Apply, Expression, Operand
 from codegen.neon.attention import Product
 from codegen.neon.gemm import SIZE
@@ -13,7 +11,7 @@ from codegen.neon.gemm_model import tiles
 from codegen.neon.recurrent import Recurrent
 from codegen.program import Pointer
 from compiler import ops
-from compiler.graph import Node, Value
+from compiler.graph import Node
 from compiler.ops.recurrent import Recurrent as Layer
 from compiler.target import Need
 from compiler.tensor import F32, Array
@@ -23,20 +21,14 @@ from targets.neon.lower.matmul import packed, product
 from targets.neon.program import NeonProgram
 from targets.neon.table import lowers
 from targets.source.gates import Gates
+from targets.source.recurrent import PEEPHOLES, C, H, biases, has_constant_weights, lengths, operand, parameters
 
-WEIGHTS, STATES, BIASES, LENGTHS, H, C, PEEPHOLES = 1, 2, 3, 4, 5, 6, 7  # operands
 SUM: Expression = Apply("add", (Operand(0), Operand(1)))
 
 
-def operand(node: Node, index: int) -> Value | None:
-    """An operand; None if it is absent."""
-    return node.inputs[index] if index < len(node.inputs) else None
-
-
 def _holds(node: Node) -> bool:
-    x, *parameters = (operand(node, i) for i in (0, WEIGHTS, STATES, BIASES))
-    is_known = all(v is None or v.data is not None for v in parameters)
-    return x is not None and x.type.dtype is F32 and is_known and all(v.type.size for v in node.outputs)
+    x = operand(node, 0)
+    return x is not None and x.type.dtype is F32 and has_constant_weights(node)
 
 
 FLOATS = Need(text="constant weights of float32", holds=_holds)
@@ -59,25 +51,6 @@ def _recurrent(p: NeonProgram, node: Node, op: Layer) -> None:
         _direction(p, node, op, d, r[d].T, rest[d], seen, outputs)
 
 
-def parameters(node: Node) -> tuple[Array, Array, Array]:
-    """w, r, and biases of both, zeros if there are none."""
-    w, r, b = (operand(node, i) for i in (WEIGHTS, STATES, BIASES))
-    assert w is not None and w.data is not None and r is not None and r.data is not None
-    found = np.zeros((w.data.shape[0], 2 * w.data.shape[1]), np.float32) if b is None or b.data is None else b.data
-    return np.asarray(w.data), np.asarray(r.data), np.asarray(found)
-
-
-def biases(op: Layer, b: Array, wide: int) -> tuple[Array, Array]:
-    """Those that can be added to what is seen of the inputs, and those of a candidate that is reset after its
-    product."""
-    first, rest = b[:, :wide] + b[:, wide:], np.zeros_like(b[:, :wide])
-    if isinstance(op, ops.GRU) and op.linear_before_reset:
-        at = 2 * wide // 3
-        first[:, at:] = b[:, at:wide]
-        rest[:, at:] = b[:, wide + at :]
-    return first, rest
-
-
 def _direction(
     p: NeonProgram,
     node: Node,
@@ -93,9 +66,8 @@ def _direction(
     assert x is not None
     time, batch, _ = x.type.dims
     hidden, wide = r.shape
-    lens, start_h, start_c, peepholes = (operand(node, i) for i in (LENGTHS, H, C, PEEPHOLES))
-    if lens is not None and lens.data is not None and bool((np.asarray(lens.data) >= time).all()):
-        lens = None
+    lens = lengths(node)
+    start_h, start_c, peepholes = (operand(node, i) for i in (H, C, PEEPHOLES))
     is_gru, is_lstm = isinstance(op, ops.GRU), isinstance(op, ops.LSTM)
     kernel, constants = _kernel(p, op, d, r, bias, 1 if lens is not None else batch, peepholes is not None)
     kernel = kernel.with_(

@@ -13,6 +13,7 @@ from compiler import ops
 from compiler.graph import Node, Value
 from compiler.ops.layout import ConvertLayout, aligned_shape, order_of, physical_axis, physical_shape
 from compiler.tensor import TensorType
+from targets.source.lower.flatten import is_absorbed
 from targets.source.lower.indexing import padded
 from targets.source.lower.moving import at_element, dense, move
 from targets.source.program import Program
@@ -45,7 +46,10 @@ def _transpose(p: Program, node: Node, op: ops.Transpose) -> None:
 
 @lowers(ConvertLayout)
 def _convert_layout(p: Program, node: Node, _: ConvertLayout) -> None:
-    _reordered(p, node, order_of(node.output.type))
+    if is_absorbed(node):
+        p.view(node.output, p.at(operand(node)))
+    else:
+        _reordered(p, node, order_of(node.output.type))
 
 
 def _reordered(p: Program, node: Node, axes: Any) -> None:  # Any: a sequence of the operand's logical axes

@@ -41,9 +41,11 @@ def move(
         p.call(found.kernel, x[0], y[0], *found.numbers, node=node, title=title, split=found.split)
         return
     is_row = s[-1] == t[-1] == 1
-    kernel = CopyStrided(size=bytes_of(dtype), rank=len(sizes), is_row=is_row)
+    first = sum((1 - n) * a for n, a in zip(sizes, s, strict=True) if a < 0)
+    kernel = CopyStrided(size=bytes_of(dtype), rank=len(sizes), is_row=is_row, is_turned=first > 0)
     cut = len(sizes) - is_row
-    p.call(kernel, x[0], y[0], *sizes, *s[:cut], *t[:cut], node=node, title=title)
+    numbers = [*sizes, *s[:cut], *t[:cut], *[first] * (first > 0)]
+    p.call(kernel, at_element(x[0], -first, dtype), y[0], *numbers, node=node, title=title)
 
 
 def merged(sizes: Sequence[int], s: Sequence[int], t: Sequence[int]) -> tuple[list[int], list[int], list[int]]:

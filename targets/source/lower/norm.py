@@ -18,8 +18,8 @@ from compiler.tensor import BF16, F16, F32, F64, TensorType
 from targets.source.elements import convert, element_type, plain_type, widened
 from targets.source.lower.elementwise import COMPUTED, Given, compute, sizes_of
 from targets.source.lower.reduce import Lines, line_of, operand, reduce_to, scratch
-from targets.source.lower.softmax import SIZE, is_inner, plain_dtype
-from targets.source.program import Program, ctype_of
+from targets.source.lower.softmax import is_inner, plain_dtype
+from targets.source.program import Program, bytes_of, ctype_of
 from targets.source.reductions import inverse_rms, reduction_of, variance, wide
 from targets.source.table import lowers
 
@@ -41,16 +41,17 @@ def _are_rows(lines: Lines, x: Value, parameters: list[Value]) -> bool:
     """Whether the row kernel does it: floats side by side, with parameters of their number in the same order."""
     whole = prod(n for n, is_gone in zip(lines.sizes, lines.gone, strict=True) if is_gone)
     axes = [axis for axis, is_gone in zip(order_of(x.type), lines.gone, strict=True) if is_gone]
-    plain = all(v.type.dtype is F32 and v.type.size == whole and v.type.layout is None for v in parameters)
-    return lines.dtype is F32 and plain and is_inner(lines) and axes == sorted(axes) and bool(prod(lines.sizes))
+    plain = all(v.type.dtype is lines.dtype and v.type.size == whole and v.type.layout is None for v in parameters)
+    return lines.dtype in (F16, F32) and plain and is_inner(lines) and axes == sorted(axes) and bool(prod(lines.sizes))
 
 
 def _rows(p: Program, node: Node, op: TrailingNorm, lines: Lines, parameters: list[Value]) -> None:
     rows, n = lines.lines
     given = [p.at(v) for v in parameters]
     y = p.result(node.output, over=operand(node))
-    kernel = NormRows(is_rms=isinstance(op, ops.RmsNorm), has_bias=len(given) > 1)
-    split = Split(rows, count="rows", steps={"x": SIZE * n, "y": SIZE * n})
+    kernel = NormRows(is_rms=isinstance(op, ops.RmsNorm), has_bias=len(given) > 1, ctype=ctype_of(lines.dtype))
+    row = bytes_of(lines.dtype) * n
+    split = Split(rows, count="rows", steps={"x": row, "y": row})
     p.call(kernel, lines.at, *given, y, rows, n, op.eps, node=node, title=f"{rows} rows of {n}", split=split)
 
 

@@ -11,10 +11,10 @@ from compiler import ops
 from compiler.graph import Node
 from compiler.ops.layout import channels_last, order_of
 from compiler.ops.window import Ints
-from compiler.tensor import F32
+from compiler.tensor import F16, F32, DType
 from targets.source.lower.windows import plain_pool
 from targets.source.needs import NUMBERS
-from targets.source.program import Program
+from targets.source.program import Program, ctype_of
 from targets.source.table import lowers
 
 KINDS = {
@@ -44,7 +44,7 @@ def is_vector(node: Node) -> bool:
     lies = is_last or prod(x.type.dims[2:]) == prod(y.type.dims[2:]) == 1
     is_plain = not getattr(op, "indices", False) and kind_of(op) is not None  # type: ignore[arg-type]  # it is a pool
     fits = isinstance(op, ops.GlobalPool) or x.type.rank in (3, 4)
-    return lies and is_plain and fits and x.type.dtype is F32 and bool(y.type.size)
+    return lies and is_plain and fits and x.type.dtype in (F16, F32) and bool(y.type.size)
 
 
 @lowers(*POOLS, needs=(NUMBERS,), tails=is_vector)
@@ -55,7 +55,7 @@ def _pool(p: Program, node: Node, op: ops.Pool) -> None:
     x = node.inputs[0]
     assert x is not None
     tail = p.tail(node)
-    kernel, numbers = chosen(op, x.type.dims, node.output.type.dims, tail.expression)
+    kernel, numbers = chosen(op, x.type.dims, node.output.type.dims, tail.expression, x.type.dtype)
     given = [p.at(x), *(p.at(v) for v in tail.others)]
     title = f"{kernel.kind} of {'x'.join(map(str, op.kernel))} windows of {x.type}"
     split = Split(numbers[4], begin="begin", end="end")
@@ -72,15 +72,16 @@ def _global_pool(p: Program, node: Node, op: ops.GlobalPool) -> None:
         return
     tail = p.tail(node)
     size = prod(spatial)
-    kernel = WindowPool(kind=kind_of(op) or "", tail=tail.expression)
+    kernel = WindowPool(kind=kind_of(op) or "", tail=tail.expression, ctype=ctype_of(x.type.dtype))
     given = [p.at(x), *(p.at(v) for v in tail.others)]
     numbers = [x.type.dims[0], size, 1, x.type.dims[1], 1, 1, 0, 1, size, 1, 1, 1, 1, 1, 0, 0]
     title = f"{kernel.kind} of each channel of {x.type}"
     p.call(kernel, *given, p.result(tail.value), *numbers, node=node, title=title)
 
 
-def chosen(op: ops.Pool, x: Ints, y: Ints, tail: Expression) -> tuple[WindowPool, list[int]]:
-    """The kernel of a pool from x [N,C,*S] to y, and its arguments that count; one axis becomes the width."""
+def chosen(op: ops.Pool, x: Ints, y: Ints, tail: Expression, dtype: DType = F32) -> tuple[WindowPool, list[int]]:
+    """The kernel of a pool from x [N,C,*S] to y, of elements of a type, and its arguments that count; one axis becomes
+    the width."""
     axes = len(op.kernel)
 
     def pair(values: Ints, fill: int) -> Ints:
@@ -94,6 +95,7 @@ def chosen(op: ops.Pool, x: Ints, y: Ints, tail: Expression) -> tuple[WindowPool
         window=(kernel[0], kernel[1]) if is_small else None,
         counts_border=counts,
         tail=tail,
+        ctype=ctype_of(dtype),
     )
     out = pair(y[2:], 1)
     numbers = [x[0], *pair(x[2:], 1), x[1], *out, 0, out[0]]

@@ -12,10 +12,10 @@ from compiler.graph import Node
 from compiler.ops.layout import channels_last, order_of
 from compiler.ops.resize import Taps
 from compiler.ops.window import Ints
-from compiler.tensor import F32, Array
+from compiler.tensor import F16, F32, Array
 from targets.source.lower.windows import plain_resize
 from targets.source.needs import NUMBERS
-from targets.source.program import Program, bytes_of
+from targets.source.program import Program, bytes_of, ctype_of
 from targets.source.table import lowers
 
 MANY = 8  # taps along an axis that are written out
@@ -28,7 +28,7 @@ def is_image(node: Node, op: ops.Resize) -> bool:
     last = channels_last(x.type.rank)
     lies = order_of(x.type) == last and order_of(node.output.type) == last
     axes = op.resized_axes(x.type.dims)
-    is_known = op.coordinates != "tf_crop_and_resize" and (op.mode == "nearest" or x.type.dtype is F32)
+    is_known = op.coordinates != "tf_crop_and_resize" and (op.mode == "nearest" or x.type.dtype in (F16, F32))
     return lies and is_known and x.type.rank in (3, 4) and bool(axes) and min(axes) > 1 and bool(node.output.type.size)
 
 
@@ -53,8 +53,8 @@ def _resize(p: Program, node: Node, op: ops.Resize) -> None:
     source, rows, columns = p.at(x), table(down.places), table(along.places)
     places = [p.constant(rows, "rows"), p.constant(columns, "columns")]
     if op.mode == "nearest":
-        sizes = (*shape, c * bytes_of(x.type.dtype), *out)
-        p.call(ResizeNearest(), source, *places, p.result(node.output), *sizes, node=node, title=title, split=split)
+        kernel = ResizeNearest(size=bytes_of(x.type.dtype))
+        p.call(kernel, source, *places, p.result(node.output), *shape, c, *out, node=node, title=title, split=split)
         return
     weights = [p.constant(np.ascontiguousarray(t.weights, np.float32), "weights") for t in (down, along)]
     room = SIZE * shape[2] * c
@@ -62,7 +62,8 @@ def _resize(p: Program, node: Node, op: ops.Resize) -> None:
     split = Split(out[0], begin="begin", end="end", own={"line": room} if line else {})
     tables = (places[0], weights[0], places[1], weights[1])
     y = p.result(node.output)
-    p.call(ResizeMixed(taps=taps), source, *tables, *line, y, *shape, c, *out, node=node, title=title, split=split)
+    mixed = ResizeMixed(taps=taps, ctype=ctype_of(x.type.dtype))
+    p.call(mixed, source, *tables, *line, y, *shape, c, *out, node=node, title=title, split=split)
 
 
 def taps_of(op: ops.Resize, dims: Ints, axis: int) -> Taps:

@@ -15,11 +15,9 @@ from compiler.tensor import BF16, F16, F32, F64, DType
 from targets.source.elements import BOOL8, convert, element_type, plain_type, widened
 from targets.source.lower.elementwise import COMPUTED, Given, compute
 from targets.source.lower.reduce import Lines, line_of, operand, reduce_to, scratch
-from targets.source.program import Program, ctype_of
+from targets.source.program import Program, bytes_of, ctype_of
 from targets.source.reductions import extreme, logarithm_of_sum, norm, reduction_of, wide
 from targets.source.table import lowers
-
-SIZE = 4  # bytes of a float
 
 
 def plain_dtype(dtype: DType) -> DType:
@@ -32,7 +30,7 @@ def _softmax(p: Program, node: Node, op: AxisWise) -> None:
     x = line_of(p, operand(node), (op.axis,))
     is_log = isinstance(op, ops.LogSoftmax)
     is_empty = 0 in x.sizes
-    if x.dtype is F32 and is_inner(x) and not is_empty:
+    if x.dtype in (F16, F32) and is_inner(x) and not is_empty:
         _rows(p, node, x, is_log)
     elif not is_empty:
         _lines(p, node, x, is_log)
@@ -49,8 +47,10 @@ def is_inner(x: Lines) -> bool:
 def _rows(p: Program, node: Node, x: Lines, is_log: bool) -> None:
     rows, n = x.lines
     y = p.result(node.output, over=operand(node))
-    split = Split(rows, count="rows", steps={"x": SIZE * n, "y": SIZE * n})
-    p.call(SoftmaxRows(is_log=is_log), x.at, y, rows, n, node=node, title=f"{rows} rows of {n}", split=split)
+    row = bytes_of(x.dtype) * n
+    split = Split(rows, count="rows", steps={"x": row, "y": row})
+    kernel = SoftmaxRows(is_log=is_log, ctype=ctype_of(x.dtype))
+    p.call(kernel, x.at, y, rows, n, node=node, title=f"{rows} rows of {n}", split=split)
 
 
 def _lines(p: Program, node: Node, x: Lines, is_log: bool) -> None:

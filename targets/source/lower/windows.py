@@ -60,7 +60,7 @@ def plain_resize(p: Program, node: Node, op: ops.Resize) -> None:
         p.view(node.output, source)
         return
     for axis in axes:
-        made = node.output.type if axis == axes[-1] else _resized(t, axis, op)
+        made = node.output.type if axis == axes[-1] else _resized(p, t, axis, op)
         y = p.result(node.output) if axis == axes[-1] else p.scratch(made.size * bytes_of(made.dtype), "resized")
         _along(p, node, op, axis, (source, t), (y, made))
         source, t = y, made
@@ -69,14 +69,14 @@ def plain_resize(p: Program, node: Node, op: ops.Resize) -> None:
             _fill_outside(p, node, op, axis, x.type.dims[axis])
 
 
-def _wide(dtype: DType) -> DType:
+def _wide(p: Program, dtype: DType) -> DType:
     """What sums of taps are computed in."""
-    return F64 if dtype.is_integer or dtype is F64 else F32
+    return F64 if p.has_doubles and (dtype.is_integer or dtype is F64) else F32
 
 
-def _resized(t: TensorType, axis: int, op: ops.Resize) -> TensorType:
+def _resized(p: Program, t: TensorType, axis: int, op: ops.Resize) -> TensorType:
     """After one axis of several: sums stay as wide as they are computed."""
-    dtype = t.dtype if op.mode == "nearest" else _wide(t.dtype)
+    dtype = t.dtype if op.mode == "nearest" else _wide(p, t.dtype)
     return t._replace(dtype=dtype, shape=(*t.dims[:axis], op.sizes[axis], *t.dims[axis + 1 :]))
 
 
@@ -93,7 +93,7 @@ def _along(
         kernel = Gather(size=bytes_of(t.dtype), index="int32_t", is_row=inner > 1)
         p.call(kernel, source, indices, place, outer, length, count, *[inner] * (inner > 1), node=node, title=title)
         return
-    wide = _wide(t.dtype)
+    wide = _wide(p, t.dtype)
     weights = p.constant(np.ascontiguousarray(taps.weights, wide.numpy), f"weights_{count}")
     resize = ResizeAxis(ctype=ctype_of(t.dtype), result=ctype_of(made.dtype), wide=ctype_of(wide))
     sizes = outer, length, inner, count, taps.places.shape[1]

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from compiler.tensor import Array
-from targets.tflite.integer.fixed import factor, leading_zeros, round_away, times
+from targets.tflite.integer.fixed import Factor, factor, leading_zeros, round_away, times
 from targets.tflite.integer.kernel import Node
 
 LEAST, GREATEST = -(2**15), 2**15 - 1
@@ -83,7 +83,7 @@ def _step(codes: Array) -> Array:
 
 
 @cache
-def _softmax_tables() -> tuple[Array, Array]:
+def softmax_tables() -> tuple[Array, Array]:
     """exp over [-10, 0] and 1 / (1 + x) over [0, 1], in units of 2**-15."""
     ends = np.float64(2**16 - 1)
     unit = Units(np.float64(2.0) / ends, 0)
@@ -93,12 +93,16 @@ def _softmax_tables() -> tuple[Array, Array]:
     )
 
 
+def softmax_factor(node: Node) -> Factor:
+    """What a unit of the operand is in units of the table of exponentials."""
+    return factor(np.float64(node.scale() * np.float32(node.option("Beta", 1.0))) / (EXP_RANGE / (2**16 - 1)))
+
+
 def softmax(node: Node) -> Array:
     """Along the last axis; results are in units of 2**-15."""
-    exp, reciprocal = _softmax_tables()
+    exp, reciprocal = softmax_tables()
     x = node.value().astype(np.int64)
-    by = factor(np.float64(node.scale() * np.float32(node.option("Beta", 1.0))) / (EXP_RANGE / (2**16 - 1)))
-    difference = times(x - x.max(axis=-1, keepdims=True), by)
+    difference = times(x - x.max(axis=-1, keepdims=True), softmax_factor(node))
     exps = looked_up(np.clip(difference + GREATEST, LEAST, GREATEST), exp)
     total = exps.sum(axis=-1, keepdims=True)
     headroom = leading_zeros(total)
@@ -109,7 +113,7 @@ def softmax(node: Node) -> Array:
 
 
 @cache
-def _sigmoid_table() -> Array:
+def sigmoid_table() -> Array:
     """In units of 2**-16; each entry is moved by half the error of interpolation in the middle of the step behind it,
     the last one is the greatest number."""
     places = np.arange(SIGMOID_ENTRIES) / SIGMOID_STEPS
@@ -135,7 +139,7 @@ def tanh(node: Node) -> Array:
 
 def _sigmoid(x: Array, bits: int, saturated: int) -> Array:
     """Interpolated in the table of `bits` below each place, with as many more bits of fraction."""
-    table = _sigmoid_table()
+    table = sigmoid_table()
     place = np.minimum(x >> bits, SIGMOID_ENTRIES - 2)
     low, high = table[place], table[place + 1]
     y = (low << bits) + (x & ((1 << bits) - 1)) * (high - low)
@@ -143,15 +147,22 @@ def _sigmoid(x: Array, bits: int, saturated: int) -> Array:
 
 
 def _table_operand(node: Node, most_shift: int) -> Array:
-    """The operand in units of 1 / (3 * 4096). A scale that is about 2**-12 times 2**shift, up to `most_shift`, is taken
-    for it; else it is multiplied by 15 bits of a mantissa."""
+    """The operand in units of 1 / (3 * 4096)."""
+    by, right = operand_factor(node, most_shift)
+    return (node.value().astype(np.int64) * by + ((1 << right) >> 1)) >> right
+
+
+def operand_factor(node: Node, most_shift: int) -> tuple[int, int]:
+    """What brings the operand to units of 1 / (3 * 4096), and by how many bits the product is shifted to the right. A
+    scale that is about 2**-12 times 2**shift, up to `most_shift`, is taken for it; else it is multiplied by 15 bits of
+    a mantissa."""
     log2 = np.log(node.scale()) * (np.float32(1) / np.log(np.float32(2)))
     shift = int(round_away(np.asarray(log2))) + 12
     if abs(log2 - np.float32(shift - 12)) < NEAR_A_POWER and 0 <= shift <= most_shift:
-        return node.value().astype(np.int64) * (3 << shift)
+        return 3 << shift, 0
     by, right = np.float64(node.scale()) / SIGMOID_SCALE, 0
     while by <= GREATEST / 2 and right <= 30:
         by, right = by * 2, right + 1
     if by >= 2**16:
         raise node.refused("has a scale whose products overflow 32 bits, which leaves their value undefined")
-    return (node.value().astype(np.int64) * int(by) + ((1 << right) >> 1)) >> right
+    return int(by), right

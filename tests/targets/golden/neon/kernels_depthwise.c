@@ -8,6 +8,17 @@
 
 #pragma GCC diagnostic ignored "-Woverlength-strings" /* of assembly */
 
+#if defined(__aarch64__)
+/* Instructions of strips, by the numbers of their registers: weights w times channels x of a pixel, added to results y;
+   eight channels of the next pixel of a row; the first values of eight results; these as they are stored; limits. */
+#define TAP(y, x, w) "fmla v" #y ".4s, v" #x ".4s, v" #w ".4s\n "
+#define PIXEL(a, b, row) "ld1 {v" #a ".4s, v" #b ".4s}, [%[x" #row "]], %[step" #row "]\n "
+#define BIASES(a, b) "ld1 {v" #a ".4s, v" #b ".4s}, [%[w]]\n "
+#define RESULT(a, b) "st1 {v" #a ".4s, v" #b ".4s}, [%[y]], %[step]\n "
+#define AT_LEAST(y, limit) "fmax v" #y ".4s, v" #y ".4s, v" #limit ".4s\n "
+#define AT_MOST(y, limit) "fmin v" #y ".4s, v" #y ".4s, v" #limit ".4s\n "
+#endif
+
 #if !defined(__aarch64__)
 /* What strips of 8 channels do, without assembly. */
 static void depthwise_twin_8_relu6(const float *const *x, const size_t *steps, const float *w, float *y,
@@ -56,58 +67,38 @@ static void depthwise_strip_3x3_s1_8_relu6_07afc7(const float *const *x, const s
     __asm__ volatile(
         /* weights */
         "add %[taps], %[w], #32\n ld1 {v0.4s, v1.4s, v2.4s, v3.4s}, [%[taps]], #64\n "
-        "ld1 {v4.4s, v5.4s, v6.4s, v7.4s}, [%[taps]], #64\n ld1 {v8.4s, v9.4s, v10.4s, v11.4s}, [%[taps]], #64\n "
+        "ld1 {v4.4s, v5.4s, v6.4s, v7.4s}, [%[taps]], #64\n "
+        "ld1 {v8.4s, v9.4s, v10.4s, v11.4s}, [%[taps]], #64\n "
         "ld1 {v12.4s, v13.4s, v14.4s, v15.4s}, [%[taps]], #64\n ld1 {v16.4s, v17.4s}, [%[taps]], #32\n "
         "movi v30.4s, #0\n fmov v31.4s, #6.0\n "
         /* one line: its first columns */
         "0:\n"
-        "ld1 {v24.4s, v25.4s}, [%[x0]], %[step0]\n ld1 {v26.4s, v27.4s}, [%[x1]], %[step1]\n "
-        "ld1 {v28.4s, v29.4s}, [%[x2]], %[step2]\n ld1 {v18.4s, v19.4s}, [%[w]]\n ld1 {v20.4s, v21.4s}, [%[w]]\n "
-        "fmla v18.4s, v24.4s, v2.4s\n fmla v19.4s, v25.4s, v3.4s\n fmla v20.4s, v24.4s, v0.4s\n "
-        "fmla v21.4s, v25.4s, v1.4s\n ld1 {v24.4s, v25.4s}, [%[x0]], %[step0]\n fmla v18.4s, v26.4s, v8.4s\n "
-        "fmla v19.4s, v27.4s, v9.4s\n fmla v20.4s, v26.4s, v6.4s\n fmla v21.4s, v27.4s, v7.4s\n "
-        "ld1 {v26.4s, v27.4s}, [%[x1]], %[step1]\n fmla v18.4s, v28.4s, v14.4s\n fmla v19.4s, v29.4s, v15.4s\n "
-        "fmla v20.4s, v28.4s, v12.4s\n fmla v21.4s, v29.4s, v13.4s\n ld1 {v28.4s, v29.4s}, [%[x2]], %[step2]\n "
+        PIXEL(24, 25, 0) PIXEL(26, 27, 1) PIXEL(28, 29, 2) BIASES(18, 19) BIASES(20, 21) TAP(18, 24, 2)
+        TAP(19, 25, 3) TAP(20, 24, 0) TAP(21, 25, 1) PIXEL(24, 25, 0) TAP(18, 26, 8) TAP(19, 27, 9)
+        TAP(20, 26, 6) TAP(21, 27, 7) PIXEL(26, 27, 1) TAP(18, 28, 14) TAP(19, 29, 15) TAP(20, 28, 12)
+        TAP(21, 29, 13) PIXEL(28, 29, 2)
         /* 3 pixels at a time */
         "mov %[count], %[turns]\n "
         "1:\n"
-        "ld1 {v22.4s, v23.4s}, [%[w]]\n fmla v18.4s, v24.4s, v4.4s\n fmla v19.4s, v25.4s, v5.4s\n "
-        "fmla v20.4s, v24.4s, v2.4s\n fmla v21.4s, v25.4s, v3.4s\n fmla v22.4s, v24.4s, v0.4s\n "
-        "fmla v23.4s, v25.4s, v1.4s\n ld1 {v24.4s, v25.4s}, [%[x0]], %[step0]\n fmla v18.4s, v26.4s, v10.4s\n "
-        "fmla v19.4s, v27.4s, v11.4s\n fmla v20.4s, v26.4s, v8.4s\n fmla v21.4s, v27.4s, v9.4s\n "
-        "fmla v22.4s, v26.4s, v6.4s\n fmla v23.4s, v27.4s, v7.4s\n ld1 {v26.4s, v27.4s}, [%[x1]], %[step1]\n "
-        "fmla v18.4s, v28.4s, v16.4s\n fmla v19.4s, v29.4s, v17.4s\n fmla v20.4s, v28.4s, v14.4s\n "
-        "fmla v21.4s, v29.4s, v15.4s\n fmla v22.4s, v28.4s, v12.4s\n fmla v23.4s, v29.4s, v13.4s\n "
-        "ld1 {v28.4s, v29.4s}, [%[x2]], %[step2]\n fmax v18.4s, v18.4s, v30.4s\n fmax v19.4s, v19.4s, v30.4s\n "
-        "fmin v18.4s, v18.4s, v31.4s\n fmin v19.4s, v19.4s, v31.4s\n st1 {v18.4s, v19.4s}, [%[y]], %[step]\n "
-        "ld1 {v18.4s, v19.4s}, [%[w]]\n fmla v20.4s, v24.4s, v4.4s\n fmla v21.4s, v25.4s, v5.4s\n "
-        "fmla v22.4s, v24.4s, v2.4s\n fmla v23.4s, v25.4s, v3.4s\n fmla v18.4s, v24.4s, v0.4s\n "
-        "fmla v19.4s, v25.4s, v1.4s\n ld1 {v24.4s, v25.4s}, [%[x0]], %[step0]\n fmla v20.4s, v26.4s, v10.4s\n "
-        "fmla v21.4s, v27.4s, v11.4s\n fmla v22.4s, v26.4s, v8.4s\n fmla v23.4s, v27.4s, v9.4s\n "
-        "fmla v18.4s, v26.4s, v6.4s\n fmla v19.4s, v27.4s, v7.4s\n ld1 {v26.4s, v27.4s}, [%[x1]], %[step1]\n "
-        "fmla v20.4s, v28.4s, v16.4s\n fmla v21.4s, v29.4s, v17.4s\n fmla v22.4s, v28.4s, v14.4s\n "
-        "fmla v23.4s, v29.4s, v15.4s\n fmla v18.4s, v28.4s, v12.4s\n fmla v19.4s, v29.4s, v13.4s\n "
-        "ld1 {v28.4s, v29.4s}, [%[x2]], %[step2]\n fmax v20.4s, v20.4s, v30.4s\n fmax v21.4s, v21.4s, v30.4s\n "
-        "fmin v20.4s, v20.4s, v31.4s\n fmin v21.4s, v21.4s, v31.4s\n st1 {v20.4s, v21.4s}, [%[y]], %[step]\n "
-        "ld1 {v20.4s, v21.4s}, [%[w]]\n fmla v22.4s, v24.4s, v4.4s\n fmla v23.4s, v25.4s, v5.4s\n "
-        "fmla v18.4s, v24.4s, v2.4s\n fmla v19.4s, v25.4s, v3.4s\n fmla v20.4s, v24.4s, v0.4s\n "
-        "fmla v21.4s, v25.4s, v1.4s\n ld1 {v24.4s, v25.4s}, [%[x0]], %[step0]\n fmla v22.4s, v26.4s, v10.4s\n "
-        "fmla v23.4s, v27.4s, v11.4s\n fmla v18.4s, v26.4s, v8.4s\n fmla v19.4s, v27.4s, v9.4s\n "
-        "fmla v20.4s, v26.4s, v6.4s\n fmla v21.4s, v27.4s, v7.4s\n ld1 {v26.4s, v27.4s}, [%[x1]], %[step1]\n "
-        "fmla v22.4s, v28.4s, v16.4s\n fmla v23.4s, v29.4s, v17.4s\n fmla v18.4s, v28.4s, v14.4s\n "
-        "fmla v19.4s, v29.4s, v15.4s\n fmla v20.4s, v28.4s, v12.4s\n fmla v21.4s, v29.4s, v13.4s\n "
-        "ld1 {v28.4s, v29.4s}, [%[x2]], %[step2]\n fmax v22.4s, v22.4s, v30.4s\n fmax v23.4s, v23.4s, v30.4s\n "
-        "fmin v22.4s, v22.4s, v31.4s\n fmin v23.4s, v23.4s, v31.4s\n st1 {v22.4s, v23.4s}, [%[y]], %[step]\n "
-        "subs %[count], %[count], #1\n b.ne 1b\n "
+        BIASES(22, 23) TAP(18, 24, 4) TAP(19, 25, 5) TAP(20, 24, 2) TAP(21, 25, 3) TAP(22, 24, 0) TAP(23, 25, 1)
+        PIXEL(24, 25, 0) TAP(18, 26, 10) TAP(19, 27, 11) TAP(20, 26, 8) TAP(21, 27, 9) TAP(22, 26, 6)
+        TAP(23, 27, 7) PIXEL(26, 27, 1) TAP(18, 28, 16) TAP(19, 29, 17) TAP(20, 28, 14) TAP(21, 29, 15)
+        TAP(22, 28, 12) TAP(23, 29, 13) PIXEL(28, 29, 2) AT_LEAST(18, 30) AT_LEAST(19, 30) AT_MOST(18, 31)
+        AT_MOST(19, 31) RESULT(18, 19) BIASES(18, 19) TAP(20, 24, 4) TAP(21, 25, 5) TAP(22, 24, 2)
+        TAP(23, 25, 3) TAP(18, 24, 0) TAP(19, 25, 1) PIXEL(24, 25, 0) TAP(20, 26, 10) TAP(21, 27, 11)
+        TAP(22, 26, 8) TAP(23, 27, 9) TAP(18, 26, 6) TAP(19, 27, 7) PIXEL(26, 27, 1) TAP(20, 28, 16)
+        TAP(21, 29, 17) TAP(22, 28, 14) TAP(23, 29, 15) TAP(18, 28, 12) TAP(19, 29, 13) PIXEL(28, 29, 2)
+        AT_LEAST(20, 30) AT_LEAST(21, 30) AT_MOST(20, 31) AT_MOST(21, 31) RESULT(20, 21) BIASES(20, 21)
+        TAP(22, 24, 4) TAP(23, 25, 5) TAP(18, 24, 2) TAP(19, 25, 3) TAP(20, 24, 0) TAP(21, 25, 1)
+        PIXEL(24, 25, 0) TAP(22, 26, 10) TAP(23, 27, 11) TAP(18, 26, 8) TAP(19, 27, 9) TAP(20, 26, 6)
+        TAP(21, 27, 7) PIXEL(26, 27, 1) TAP(22, 28, 16) TAP(23, 29, 17) TAP(18, 28, 14) TAP(19, 29, 15)
+        TAP(20, 28, 12) TAP(21, 29, 13) PIXEL(28, 29, 2) AT_LEAST(22, 30) AT_LEAST(23, 30) AT_MOST(22, 31)
+        AT_MOST(23, 31) RESULT(22, 23) "subs %[count], %[count], #1\n b.ne 1b\n "
         /* the last columns */
-        "fmla v18.4s, v24.4s, v4.4s\n fmla v19.4s, v25.4s, v5.4s\n fmla v20.4s, v24.4s, v2.4s\n "
-        "fmla v21.4s, v25.4s, v3.4s\n fmla v18.4s, v26.4s, v10.4s\n fmla v19.4s, v27.4s, v11.4s\n "
-        "fmla v20.4s, v26.4s, v8.4s\n fmla v21.4s, v27.4s, v9.4s\n fmla v18.4s, v28.4s, v16.4s\n "
-        "fmla v19.4s, v29.4s, v17.4s\n fmla v20.4s, v28.4s, v14.4s\n fmla v21.4s, v29.4s, v15.4s\n "
-        "fmax v18.4s, v18.4s, v30.4s\n fmax v19.4s, v19.4s, v30.4s\n fmin v18.4s, v18.4s, v31.4s\n "
-        "fmin v19.4s, v19.4s, v31.4s\n st1 {v18.4s, v19.4s}, [%[y]], %[step]\n fmax v20.4s, v20.4s, v30.4s\n "
-        "fmax v21.4s, v21.4s, v30.4s\n fmin v20.4s, v20.4s, v31.4s\n fmin v21.4s, v21.4s, v31.4s\n "
-        "st1 {v20.4s, v21.4s}, [%[y]], %[step]\n "
+        TAP(18, 24, 4) TAP(19, 25, 5) TAP(20, 24, 2) TAP(21, 25, 3) TAP(18, 26, 10) TAP(19, 27, 11)
+        TAP(20, 26, 8) TAP(21, 27, 9) TAP(18, 28, 16) TAP(19, 29, 17) TAP(20, 28, 14) TAP(21, 29, 15)
+        AT_LEAST(18, 30) AT_LEAST(19, 30) AT_MOST(18, 31) AT_MOST(19, 31) RESULT(18, 19) AT_LEAST(20, 30)
+        AT_LEAST(21, 30) AT_MOST(20, 31) AT_MOST(21, 31) RESULT(20, 21)
         /* the next line */
         "subs %[lines], %[lines], #1\n add %[x0], %[x0], %[next]\n add %[x1], %[x1], %[next]\n "
         "add %[x2], %[x2], %[next]\n b.ne 0b\n "

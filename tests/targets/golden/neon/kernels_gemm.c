@@ -390,7 +390,7 @@ void gemm_1x12_0_10(const float *x, const float *w, float *y, size_t tiles, size
 
             panel += (k + 1) * 12;
         }
-        {
+        if (j < n) {
             gemm_strip_1x10(x, k, panel, y + j, n, now, k);
 
         }

@@ -23,24 +23,3 @@ void join_3_channels_32bit(const uint32_t *x, uint32_t *y, size_t columns, size_
         for (size_t c = 0; c < 3; c++)
             to[3 * i + c] = from[c * s + i];
 }
-
-/* Rows become columns, in blocks of 4 x 4; the last ones overlap those before them. */
-void transpose_32bit(const uint32_t *x, uint32_t *y, size_t rows, size_t columns, size_t s, size_t t)
-{
-    const uint32_t *from = x;
-    uint32_t *to = y;
-    for (size_t c = 0; c < columns; c += 4) {
-        const size_t column = c + 4 < columns ? c : columns - 4;
-        for (size_t r = 0; r < rows; r += 4) {
-            const size_t row = r + 4 < rows ? r : rows - 4;
-            const uint32_t *p = from + row * s + column;
-            uint32_t *o = to + column * t + row;
-            uint32x4_t v[4];
-            for (size_t i = 0; i < 4; i++)
-                v[i] = vld1q_u32(p + i * s);
-            transpose_u32x4(v);
-            for (size_t i = 0; i < 4; i++)
-                vst1q_u32(o + i * t, v[i]);
-        }
-    }
-}

@@ -10,7 +10,6 @@ enum {
     AT_STEM_RELU         = 0,    /* f32[1,8,8,8] in the order 0,2,3,1 */
     AT_DEPTH_RELU6       = 2048, /* f32[1,8,8,8] in the order 0,2,3,1 */
     AT_BLOCK             = 4096, /* f32[1,8,8,8] in the order 0,2,3,1 */
-    AT_BLOCK_2           = 0,    /* f32[1,8,8,8] */
 };
 
 /* Where constants lie in the weights. */
@@ -60,19 +59,15 @@ void small_cnn_run(const small_cnn_inputs *in, const small_cnn_outputs *out, voi
     conv_3x3_3_at_18x18_to_8_s2x2_relu(A(IMAGE_WITH_BORDER), W(STEM_W), A(STEM_RELU), 0, 8);
     DONE(3);
 
-    /* 4. depthwise 3x3 convolution, 8 channels (block/depth, block/relu6) */
+    /* 4. depthwise 3x3 convolution, 8 channels (block/{depth, relu6}) */
     depthwise_3x3_s1_relu6_210359(A(STEM_RELU), W(DEPTH_W), A(DEPTH_RELU6), 1, 8, 8, 8, 8, 8, 0, 8, 1, 8);
     DONE(4);
 
-    /* 5. 1x1 convolution, 8 to 8 channels, 64 rows (block/point, block/add) */
+    /* 5. 1x1 convolution, 8 to 8 channels, 64 rows (block/{point, add}) */
     gemm_8x8_add_dcb20b(A(DEPTH_RELU6), W(POINT_W), A(STEM_RELU), A(BLOCK), 8, 8, 8, 8);
     DONE(5);
 
-    /* 6. transpose of f32[1,8,8,8] (block/add) */
-    transpose_32bit(A(BLOCK), A(BLOCK_2), 64, 8, 8, 64);
+    /* 6. 512 to 10 features, 1 row (head) */
+    gemm_1x12_0_10(A(BLOCK), W(HEAD_W), OUT(scores), 1, 10, 512, 1);
     DONE(6);
-
-    /* 7. 512 to 10 features, 1 row (head) */
-    gemm_1x12_0_10(A(BLOCK_2), W(HEAD_W), OUT(scores), 1, 10, 512, 1);
-    DONE(7);
 }

@@ -1,6 +1,6 @@
 /* small CNN
  *
- * 7 steps, 26,560 bytes of weights, 6,976 bytes of working memory. Nothing is allocated.
+ * 6 steps, 26,560 bytes of weights, 6,976 bytes of working memory. Nothing is allocated.
  *
  *     static _Alignas(SMALL_CNN_ALIGNMENT) unsigned char arena[SMALL_CNN_ARENA_SIZE];
  *
@@ -53,7 +53,7 @@ int small_cnn_init(const void *weights);
 void small_cnn_run(const small_cnn_inputs *inputs, const small_cnn_outputs *outputs, void *arena);
 
 #ifdef SMALL_CNN_PROFILE
-#define SMALL_CNN_STEPS 7
+#define SMALL_CNN_STEPS 6
 extern void (*small_cnn_watch)(int step); /* if set, told of each step when it is done, from 0 on */
 #endif
 

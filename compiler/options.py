@@ -9,7 +9,7 @@ from typing import NoReturn
 from compiler.arguments import parse_seed
 from compiler.errors import UsageError
 
-TARGETS = ("ane", "coreai", "nnapi", "edgetpu", "neon", "onnx")
+TARGETS = ("ane", "coreai", "nnapi", "edgetpu", "neon", "metal", "onnx")
 SUFFIXES = {".aimodel": "coreai", ".mlpackage": "ane"}  # of outputs that only one target writes
 CHECKED = ("nnapi", "edgetpu")
 # Options that are handed to the target, which checks them.
@@ -17,7 +17,7 @@ OPTIONS = (
     "precision", "deployment_target", "chip", "approximate", "units", "os", "compute_plan", "image", "io_layout",
     "opset", "external", "calibrate", "observer", "io_dtype", "repair", "weights", "block_size", "max_drop",
     "min_psnr", "feature_level", "split", "sparse", "isa", "cpu", "threads", "embed", "memory_limit", "run_on",
-    "symbol",
+    "symbol", "gpu", "checks", "custom_kernels",
 )  # fmt: skip
 Group = argparse._ArgumentGroup
 
@@ -149,7 +149,13 @@ def _describe_library(target: Group) -> None:
         "--memory-limit", metavar="SIZE", help="neon: bytes that weights and working memory may take, as 2MB"
     )
     target.add_argument("--run-on", metavar="R", help="neon: what compares the library: auto (default), native or qemu")
-    target.add_argument("--symbol", metavar="NAME", help="neon: what names in C begin with (default: as the folder)")
+    target.add_argument(
+        "--symbol", metavar="NAME", help="neon, metal: what names in the source begin with (default: as the folder)"
+    )
+    target.add_argument("--gpu", metavar="GPU", help="metal: the family or chip to cut launches for: apple7, M3 ..")
+    target.add_argument(
+        "--checks", metavar="C", help="metal: whether memory is checked as the source is run: auto (default), on, off"
+    )
 
 
 def _describe_apple(target: Group) -> None:
@@ -175,6 +181,12 @@ def _describe_apple(target: Group) -> None:
     )
     target.add_argument(
         "--sparse", metavar="SHARE", help="ane, coreai: weights of SHARE zeros (0.25) are a mask and the rest, or off"
+    )
+    target.add_argument(
+        "--custom-kernels",
+        action="store_true",
+        default=None,
+        help="coreai: what Core AI has no operations for becomes Metal kernels in the asset",
     )
     target.add_argument(
         "--image",

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent
 sys.path[:0] = [str(ROOT.parent), str(ROOT)]
@@ -28,8 +29,10 @@ from targets.coreai.lower import TABLE as COREAI  # noqa: E402
 from targets.coreai.lower.table import GENERAL as COREAI_GENERAL  # noqa: E402
 from targets.coreml.lower import TABLE  # noqa: E402
 from targets.coreml.lower.table import GENERAL as ANE_GENERAL  # noqa: E402
+from targets.metal.lower import TABLE as METAL  # noqa: E402
 from targets.neon.lower import TABLE as NEON  # noqa: E402
 from targets.source.needs import HELD, KNOWN  # noqa: E402
+from targets.source.table import Table  # noqa: E402
 from targets.tflite.lower import TABLE as NNAPI  # noqa: E402
 from targets.tflite.lower.table import GENERAL  # noqa: E402
 
@@ -37,6 +40,10 @@ PLACES = """\
 No index leads outside of memory: a negative one counts from the end, as ONNX says, and one beyond the ends, which ONNX
 does not allow, is taken to the nearest element (`gather`, `gather_elements`, `gather_nd`, `scatter_elements`,
 `scatter_nd`, and what is decomposed into them); lengths of `reverse_sequence` are cut to the axis."""
+BUFFERS = """\
+Where the data decide how many results there are (`compress`, `nonzero`, `non_max_suppression`, `unique`), the output
+buffer has room for the most that there may be, and a buffer of its own takes the length of each axis, 64 bits each.
+Floats of 64 bits, which the language lacks, are computed in 32; inputs and outputs of that type are floats."""
 SIZES = """\
 Where the data decide how many results there are (`compress`, `nonzero`, `non_max_suppression`, `unique`), the output
 has room for the most that there may be, and the struct of outputs has a second member beside it, `size_t *NAME_dims`,
@@ -127,18 +134,28 @@ def ane_substitutions() -> str:
     return f"{GENERATED}\n{substitutions()}"
 
 
-def neon_operations() -> str:
-    """What the NEON target runs, and what it needs."""
+def source_operations(name: str, table_of: Table[Any], sizes: str) -> str:  # Any: of whichever program
+    """What a target that writes source runs, and what it needs; `sizes` tells how results of unknown size come."""
     general = (KNOWN, HELD)
     supported = sorted(
-        (op.name, "; ".join(n.text for n in needs if n not in general)) for op, (needs, _) in NEON.entries.items()
+        (op.name, "; ".join(n.text for n in needs if n not in general)) for op, (needs, _) in table_of.entries.items()
     )
-    missing = sorted(set(OPS) - {name for name, _ in supported})
-    lines = [GENERATED, "# Operations of target `neon`", "", f"All of them need {KNOWN.text}; {HELD.text}.", ""]
-    lines += [PLACES, "", SIZES, ""]
-    lines += table(("operation", "needs"), [(f"`{name}`", needs) for name, needs in supported])
+    missing = sorted(set(OPS) - {known for known, _ in supported})
+    lines = [GENERATED, f"# Operations of target `{name}`", "", f"All of them need {KNOWN.text}; {HELD.text}.", ""]
+    lines += [PLACES, "", sizes, ""]
+    lines += table(("operation", "needs"), [(f"`{known}`", needs) for known, needs in supported])
     lines += ["", "No lowering: " + ", ".join(f"`{name}`" for name in missing) + "."] if missing else []
     return "\n".join(lines) + "\n"
+
+
+def neon_operations() -> str:
+    """What the NEON target runs, and what it needs."""
+    return source_operations("neon", NEON, SIZES)
+
+
+def metal_operations() -> str:
+    """What the Metal target runs, and what it needs."""
+    return source_operations("metal", METAL, BUFFERS)
 
 
 def nnapi_operations() -> str:
@@ -162,6 +179,7 @@ PAGES = {
     "targets/ane-operations.md": ane_operations,
     "targets/ane-substitutions.md": ane_substitutions,
     "targets/coreai-operations.md": coreai_operations,
+    "targets/metal-operations.md": metal_operations,
     "targets/neon-operations.md": neon_operations,
     "targets/nnapi-operations.md": nnapi_operations,
 }

@@ -18,8 +18,10 @@ TITLES = {
     "coreai": "Core AI fp32, in Apple's runtime",
     "tflite": "TFLite fp32, in LiteRT",
     "neon": "NEON fp32, the generated C",
+    "metal": "Metal fp32, the generated source",
 }
-OURS = ("import", "onnx", "coreml", "coreai", "tflite", "neon")
+OURS = ("import", "onnx", "coreml", "coreai", "tflite", "neon", "metal")
+WRITTEN = {"Core ML": "coreml", "Core AI": "coreai", "TFLite": "tflite", "C": "neon", "Metal": "metal"}
 STATUSES = (PASS, REFUSED, ABSENT, JUDGED_OTHERWISE, FAIL)
 # Measured once on the same plain node cases, the files written by each tool executed as ours are.
 PEERS = (
@@ -112,7 +114,13 @@ def peers(scope: Cases) -> list[str]:
     """Other converters beside ours."""
     ours = [
         ("**Cincel**", name, f"**{counted(scope, stage)[PASS]:,}**", f"{counted(scope, stage)[FAIL]} FAIL")
-        for name, stage in (("Core ML", "coreml"), ("Core AI", "coreai"), ("TFLite", "tflite"), ("C", "neon"))
+        for name, stage in (
+            ("Core ML", "coreml"),
+            ("Core AI", "coreai"),
+            ("TFLite", "tflite"),
+            ("C", "neon"),
+            ("Metal", "metal"),
+        )
     ]
     head = ("converter", "to", "cases that pass", "")
     note = "Other converters on the same cases, each measured once by executing the file that it wrote:"

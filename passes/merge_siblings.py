@@ -1,13 +1,12 @@
 """Run convolutions, or dense layers, that read one input with alike windows as one with all their channels.
 
 conv(x, w1), conv(x, w2) = split(conv(x, concat(w1, w2))) along the channels, likewise for biases (zeros where there are
-none) and dense layers: one pass over x instead of several (horizontal fusion, as in arXiv:1802.04799).
-The weights are copied, so no default pipeline does this.
+none) and dense layers (horizontal fusion, arXiv:1802.04799). Weights are copied, so no default pipeline does this.
 """
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 
 from compiler.graph import NOWHERE, Graph, Node
 from compiler.ops.conv import Conv
@@ -19,17 +18,17 @@ from passes._linear import channel_axis, joined_weights, weight_kind
 
 
 class MergeSiblings(Pass):
-    """Conv without groups, and Dense, on one input, to one layer and a Split.
-
-    min_siblings   how many there must be
-    """
+    """Conv without groups, and Dense, on one input, to one layer and a Split: at least `min_siblings`, of those that
+    `takes`."""
 
     min_siblings: int = 2
+    takes: Callable[[Node], bool] | None = None
 
     def run(self, graph: Graph, observer: Observer) -> int:
         groups: dict[Hashable, list[Node]] = {}
         for node in graph.nodes:
-            if type(node.op) is Dense or (type(node.op) is Conv and node.op.groups == 1):
+            is_alike = type(node.op) is Dense or (type(node.op) is Conv and node.op.groups == 1)
+            if is_alike and (self.takes is None or self.takes(node)):
                 groups.setdefault(weight_kind(node), []).append(node)
         fired = 0
         for kind, group in groups.items():
@@ -37,6 +36,9 @@ class MergeSiblings(Pass):
                 observer.fired(_merge(graph, group))
                 fired += 1
         return fired
+
+    def __str__(self) -> str:
+        return str(self.with_(takes=None)) if self.takes else super().__str__()
 
 
 def _merge(graph: Graph, group: list[Node]) -> Firing:

@@ -14,6 +14,7 @@ MODULES = {
     "nnapi": "targets.tflite",
     "edgetpu": "targets.edgetpu",
     "neon": "targets.neon",
+    "metal": "targets.metal",
 }
 
 

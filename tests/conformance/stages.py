@@ -27,7 +27,7 @@ from targets.neon.build import Toolchain, native
 from tests.conformance.cases import Case, DataSet
 
 # original: ONNX Runtime on the case's own model
-STAGES = ("import", "original", "onnx", "coreml", "coreai", "tflite", "neon")
+STAGES = ("import", "original", "onnx", "coreml", "coreai", "tflite", "neon", "metal")
 PASS, DISPUTED, ABSENT, REFUSED, FAIL = "pass", "disputed", "n/a", "refused", "FAIL"
 TARGETS: dict[str, Callable[[], Target]] = {
     "onnx": find_target("onnx"),
@@ -35,6 +35,7 @@ TARGETS: dict[str, Callable[[], Target]] = {
     "coreai": lambda: make_target(find_target("coreai"), {"precision": "fp32"}),
     "tflite": lambda: make_target(find_target("nnapi"), {"precision": "fp32"}),
     "neon": lambda: make_target(find_target("neon"), {"precision": "fp32"}),
+    "metal": lambda: make_target(find_target("metal"), {"precision": "fp32", "checks": "off"}),
 }
 DEFECTS = (EmitError, GraphError, PassError)  # these are ours, not the user's
 AT_RUN_TIME = re.compile(r"must be a constant|computed at run time")

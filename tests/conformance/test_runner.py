@@ -61,6 +61,7 @@ def test_wrong_numbers_fail_every_stage() -> None:
         "coreai": FAIL,
         "tflite": FAIL,
         "neon": FAIL,
+        "metal": FAIL,
     }
     assert outcome.verdicts["import"].reason == "'y' has 1 of 3 wrong: 3.0 is not 3.0999999046325684 at [2]"
 

@@ -1,0 +1,3 @@
+// See fcntl.h.
+#pragma once
+#include <fcntl.h>

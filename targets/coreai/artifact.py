@@ -22,8 +22,10 @@ from targets.coreai.package import is_asset
 if TYPE_CHECKING:
     from targets.apple.borders import Border
     from targets.apple.sparse import Saving
+    from targets.coreai.staged import Staged
 
 NOTHING: Array = np.zeros(0)
+IS_APPLE = sys.platform == "darwin"
 Showing = Callable[[Graph, Path], Mapping[str, Value]]
 
 
@@ -48,7 +50,10 @@ class CoreAIArtifact(Artifact):
     kernels  names of the Metal functions in it
     showing  writes an asset of a graph that also gives the values between its layers, and names these
     savings  of its sparse weights
+    staged   runs it where Metal kernels cannot run, by parts; None: it cannot be run there
     """
+
+    staged: Staged | None = None
 
     def __init__(
         self,
@@ -69,7 +74,10 @@ class CoreAIArtifact(Artifact):
         self.savings = savings
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        results = self.execute(self._feeds(inputs))
+        feeds = self._feeds(inputs)
+        if self.staged is not None and not IS_APPLE:
+            return self.staged.run(self.path, checked_inputs(inputs, {port.name: port.type for port in self.inputs}))
+        results = self.execute(feeds)
         return {port.name: _model_array(results.get(port.name, NOTHING), port) for port in self.outputs}
 
     def losses(self, graph: Graph, inputs: Mapping[str, Array]) -> list[Loss]:
@@ -89,12 +97,20 @@ class CoreAIArtifact(Artifact):
 
     def execute(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """Outputs as the asset gives them, from inputs as it takes them."""
-        if self.kernels and sys.platform != "darwin":
+        if self.staged is not None and not IS_APPLE:
+            return self._execute_staged(self.staged, feeds)
+        if self.kernels and not IS_APPLE:
             raise UsageError(
                 f"{str(self.path)!r} holds Metal kernels, for Apple's systems alone: {', '.join(self.kernels)}",
                 hint="compile it with --verify off, and run it there",
             )
         return _executed(self.path, feeds)
+
+    def _execute_staged(self, staged: Staged, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        """Of a chunk of a split model, whose inputs and outputs lie as in the model."""
+        given = {p.name: _model_array(feeds.get(p.name, NOTHING), p) for p in self.inputs}
+        results = staged.run(self.path, given)
+        return {p.name: results[p.name].astype(TYPES[p.held].numpy) for p in self.outputs if p.held}
 
 
 def _executed(path: Path, feeds: Mapping[str, Array]) -> dict[str, Array]:

@@ -57,7 +57,7 @@ class CoreAIPipeline(CoreAIArtifact):
         kernels = [name for chunk in written.chunks for name in chunk.kernels]
         savings = [saving for chunk in written.chunks for saving in chunk.savings]
         super().__init__(written.folder, inputs, outputs, written.warnings(), kernels, first.showing, savings)
-        self.notes = [written.told()]
+        self.notes = list(dict.fromkeys([written.told(), *(note for chunk in written.chunks for note in chunk.notes)]))
         self._written = written
 
     def execute(self, feeds: Mapping[str, Array]) -> dict[str, Array]:

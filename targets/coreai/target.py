@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from compiler.errors import UsageError
 from compiler.graph import Graph, Value
@@ -27,9 +28,12 @@ from targets.coreai.chunks import size_warning, stored_by_layer, write_chunks
 from targets.coreai.compressed import in_blocks
 from targets.coreai.dtypes import NAMES, TYPES
 from targets.coreai.lower import TABLE, Lowering
-from targets.coreai.package import write_package
+from targets.coreai.package import KERNELS, write_package
 from targets.coreai.program import Program
 from targets.quantizing import calibrated
+
+if TYPE_CHECKING:
+    from targets.coreai.custom import Carrier
 
 PRECISIONS = ("fp16", "fp32")
 ROUNDED_DB = {"fp16": 20.0, "fp32": 40.0}  # of quantized models: a sum between two steps may be rounded to either
@@ -52,6 +56,7 @@ class CoreAITarget(AppleTarget):
     split        the most bytes of weights in an asset, as 1GB; more become a folder of several
     sparse       the share of zeros (default 0.25) from which a weight is stored as a mask and the numbers that are
                  left, if those take fewer bytes; off: all are stored
+    custom_kernels  layers that Core AI has no operations for are kernels of the Metal target
     """
 
     name = "coreai"
@@ -59,7 +64,7 @@ class CoreAITarget(AppleTarget):
     accepts = frozenset(
         (
             "precision", "weights", "block_size", "calibrate", "chip", "approximate", "os", "io_layout", "split",
-            "sparse",
+            "sparse", "custom_kernels",
         )
     )  # fmt: skip
 
@@ -75,6 +80,7 @@ class CoreAITarget(AppleTarget):
         io_layout: str = LAYOUTS[0],
         split: str | None = None,
         sparse: str | float | None = None,
+        custom_kernels: bool = False,
     ) -> None:
         super().__init__(chip, approximate, io_layout, split, sparse)
         expect_choice("coreai", "precision", precision or "fp16", PRECISIONS)
@@ -85,6 +91,7 @@ class CoreAITarget(AppleTarget):
             if self.precision != "fp16":
                 raise UsageError("--calibrate shows what fp16 must hold", hint="leave --calibrate or --precision away")
             self.calibrated = calibrated(calibrate, None, None)
+        self.custom_kernels = custom_kernels
         self._is_rounded = False
         self._decompose = Decompose(keeps=TABLE.accepts)
 
@@ -117,12 +124,30 @@ class CoreAITarget(AppleTarget):
         self._decompose.run(graph, Unobserved())
         ports = [(f"input {v.name!r}", v.type) for v in graph.inputs if v.is_read]
         ports += [(f"output {name!r}", v.type) for name, v in zip(graph.output_names, graph.outputs, strict=True)]
-        objections = TABLE.objections(graph)
+        objections, hint = self._objections(graph)
         objections += [f"{label} : {t} -- needs {need}" for label, t in ports if (need := _port_need(t))]
         if all(map(is_empty, graph.outputs)):
             objections.append("the model -- needs an output that has elements")
-        refuse("coreai", objections, "docs/targets/coreai.md lists what runs; --target onnx writes the rewritten model")
+        hint += "docs/targets/coreai.md lists what runs; --target onnx writes the rewritten model"
+        refuse("coreai", objections, hint)
         return graph
+
+    def _objections(self, graph: Graph) -> tuple[list[str], str]:
+        """One line for every layer that cannot be written, and what there is to say of kernels for those."""
+        refused = {node: missing for node in graph.nodes if (missing := TABLE.objection(node))}
+        if not refused:
+            return [], ""
+        from targets.coreai.custom import objection  # with all of the Metal target, for what Core AI lacks
+
+        lacking = {node: objection(node, self.precision) for node in refused}
+        if self.custom_kernels:
+            told = [
+                (node, f"{refused[node]}; as Metal kernels it {reason}") for node, reason in lacking.items() if reason
+            ]
+            return [f"{node.describe()} -- {missing}" for node, missing in told], ""
+        count = sum(reason is None for reason in lacking.values())
+        hint = f"--custom-kernels writes {count} of {len(refused)} as Metal kernels; " if count else ""
+        return [f"{node.describe()} -- {missing}" for node, missing in refused.items()], hint
 
     def placement(self, graph: Graph, plain: Graph | None) -> Section:
         """Of the Core ML program of the same layers: what is known of the engine is known of those."""
@@ -150,8 +175,16 @@ class CoreAITarget(AppleTarget):
 
     def _begin(self, graph: Graph, moved: Mapping[Value, Border]) -> tuple[Lowering, list[Port]]:
         """A program with the inputs of a graph."""
-        lowering = Lowering(Program(), self.precision, self.sparse)
+        lowering = Lowering(Program(), self.precision, self.sparse, self._carry())
         return lowering, [self._input(lowering, v, moved.get(v)) for v in graph.inputs]
+
+    def _carry(self) -> Carrier | None:
+        """What writes layers as kernels of the Metal target."""
+        if not self.custom_kernels:
+            return None
+        from targets.coreai.custom import Carrier  # with all of the Metal target, where that is asked for
+
+        return Carrier()
 
     def _asset(self, graph: Graph, path: Path) -> CoreAIArtifact:
         return self._written(graph, path, {})
@@ -175,9 +208,17 @@ class CoreAITarget(AppleTarget):
             if v in lowering:
                 program.output(lowering[v], name)
         program.close()
-        write_package(path, program, layouts({port.name: port.border for port in (*inputs, *outputs)}))
+        carried = lowering.carry.layers if lowering.carry else []
+        facts = layouts({port.name: port.border for port in (*inputs, *outputs)})
+        write_package(path, program, facts, {KERNELS: [layer.record() for layer in carried]} if carried else {})
         kernels, savings = program.kernels, lowering.savings
-        return CoreAIArtifact(path, inputs, outputs, lowering.warnings, kernels, self._showing, savings)
+        artifact = CoreAIArtifact(path, inputs, outputs, lowering.warnings, kernels, self._showing, savings)
+        if carried:
+            from targets.coreai.staged import Staged  # with all of the Metal target, where there are kernels
+
+            artifact.staged = Staged(graph, carried, self._asset)
+            artifact.notes = [artifact.staged.told()]
+        return artifact
 
     def _input(self, p: Lowering, v: Value, border: Border | None) -> Port:
         """One that nothing reads and the dialect cannot have is left out."""

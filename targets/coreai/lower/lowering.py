@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import prod
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -19,6 +20,9 @@ from targets.coreai.compressed import Form, form
 from targets.coreai.dtypes import NAMES, TYPES, limits
 from targets.coreai.program import Program, Var
 from targets.coreai.sparse import expand, left_of, saving
+
+if TYPE_CHECKING:
+    from targets.coreai.custom import Carrier
 
 FP16_MAX = 65504.0
 SATURATED_SIZE = 1 << 22  # elements; larger constants are weights
@@ -33,12 +37,20 @@ class Lowering:
 
     precision  "fp16" or "fp32": the element type of every float tensor inside
     sparse     which weights are stored as a mask and the numbers that are left
+    carry      writes layers that have no lowering as kernels of the Metal target; None: there are none
     """
 
-    def __init__(self, program: Program, precision: str, sparse: Sparse = DENSE) -> None:
+    def __init__(
+        self,
+        program: Program,
+        precision: str,
+        sparse: Sparse = DENSE,
+        carry: Carrier | None = None,
+    ) -> None:
         self.program = program
         self.precision = precision
         self.sparse = sparse
+        self.carry = carry
         self.warnings: list[str] = []
         self.savings: list[Saving] = []
         self.shared: dict[tuple[object, ...], Var] = {}  # what lowerings derive from a value for several layers

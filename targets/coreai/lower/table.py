@@ -56,6 +56,8 @@ class _Table(LoweringTable[Lowering]):
         try:
             if (kernel := kernel_for(node)) is not None and super().objection(node):
                 launch(program, node, kernel)
+            elif program.carry is not None and self.objection(node):
+                program.carry(program, node)
             else:
                 self.entries[type(node.op)][1](program, node, node.op)
         except EmitError as e:

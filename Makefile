@@ -15,6 +15,7 @@ DEMO_ROWS := examples/data/fashion_mnist.npz
 
 # Products of small matrices: threads cost more than they give, most of all on a busy machine.
 demo test test-slow conformance: export OPENBLAS_NUM_THREADS := 1
+demo test test-slow conformance: export OMP_NUM_THREADS := 1
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -24,14 +25,14 @@ demo: $(READY) ## compile a trained model for the Neural Engine, execute the sav
 	$(BIN)/compile examples/$(DEMO_MODEL).onnx --target ane -o $(DEMO)/$(DEMO_MODEL).mlpackage
 	$(BIN)/python examples/demo.py $(DEMO)/$(DEMO_MODEL).mlpackage examples/$(DEMO_MODEL).onnx $(DEMO_ROWS)
 
-tools: ## install what builds and runs C for aarch64: its gcc and qemu; tests that need them are skipped without
-	@.ci/system cc aarch64-linux-gnu-gcc qemu-aarch64
+tools: ## install what builds and runs generated sources: compilers for here and for aarch64, qemu; tests that need them are skipped without
+	@.ci/system cc c++ aarch64-linux-gnu-gcc qemu-aarch64
 
-test: $(READY) ## the tests, but for the slow ones
-	$(BIN)/python -m pytest -q -m "not slow"
+test: $(READY) ## the tests, but for the slow ones, on all cores
+	$(BIN)/python -m pytest -q -n auto -m "not slow"
 
 test-slow: $(READY) ## all tests
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n auto
 
 lint: $(READY) ## ruff and mypy --strict
 	$(BIN)/ruff check .

@@ -16,11 +16,13 @@ def new_folder(path: Path, is_replaceable: bool, kind: str) -> Iterator[Path]:
     """An empty folder of the same name to write to, which takes the place of `path` if nothing fails; then what was
     there is gone, else it is as it was.
 
-    is_replaceable   whether what is at `path`, if anything is, may be replaced: it is `kind`, such as "an .mlpackage"
+    is_replaceable   whether what is at `path`, if anything is, may be replaced: it is `kind`, such as "an .mlpackage";
+                     an empty folder always may
 
     EmitError if there is something else, or nothing can be written.
     """
-    if path.is_symlink() or (path.exists() and not is_replaceable):
+    is_empty = path.is_dir() and not any(path.iterdir())
+    if path.is_symlink() or (path.exists() and not is_replaceable and not is_empty):
         raise EmitError(
             f"{str(path)!r} exists and is not {kind}", hint="give another output path, or remove it yourself"
         )

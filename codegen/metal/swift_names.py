@@ -16,10 +16,12 @@ RESERVED = frozenset(  # of Swift, and the members of the generated structures
     throw throws true try type typealias unowned unsafe var weak where while willset
     at place offset nbytes hash""".split()  # noqa: SIM905  # words read better so
 )
-TYPES = frozenset(  # of Swift, Foundation and Objective-C, which a class of this name would hide
-    """Any AnyObject Argument Array Bool Character Class Codable Data Date Dictionary Dispatch Double Error Failure
-    Float IMP Int Int64 Launch Metal Never Optional Place Port Protocol Range SEL Self Sendable Set Settings String Task
-    Type UInt UInt32 URL Value Void""".split()  # noqa: SIM905  # as above
+TYPES = frozenset(  # of Swift, Foundation, Objective-C and MacTypes.h, which a class of this name would hide or repeat
+    """Any AnyObject Argument Array Bool Boolean Byte Character CheckedContinuation Class Codable CommandLine Data Date
+    Dictionary Dispatch Double Error Failure FileManager Fixed Float Foundation Handle IMP Int Int64 Launch
+    LocalizedError Metal Never Optional Place PlaceHeap PlaceInput PlaceOutput PlaceWeights Point Port Protocol Ptr
+    Range Rect SEL Self Sendable Set Settings Size String Style Task TimeInterval Type UInt UInt16 UInt32 UInt64 UInt8
+    UnsafeMutableRawBufferPointer URL Value Void""".split()  # noqa: SIM905  # as above
 )
 LONGEST = 90  # letters of a comment beside code
 

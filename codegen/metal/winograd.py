@@ -22,13 +22,14 @@ PLACES = 16  # of a patch
 TILES = 16  # of a threadgroup
 FILTERS = 32  # of a threadgroup
 CHANNELS = 8  # of a step
+ADDED = 4  # elements that an element of a transformed patch is a sum of
 GEOMETRY = ("images", "height", "width", "channels", "filters", "out_height", "out_width", "top", "left")
 G = np.array([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]])  # of filters
 
 
 class Winograd(Tailed):
     """y [images, out_height, out_width, filters] = tail(x [images, height, width, channels] * w + b) for 3 x 3 filters
-    at every pixel; elements beyond the image count as zeros. w is as `transformed` makes it."""
+    at every pixel; elements beyond the image count as zeros. w is as `transformed` makes it, times `shrink`."""
 
     family = "winograd"
     template = "metal/winograd.metal.j2"
@@ -43,6 +44,11 @@ class Winograd(Tailed):
         given = [Parameter(f"const {self.ctype} *", name) for name in ("x", "w")]
         bias = Parameter("const float *", "b")
         return [*given, bias, *self.other, self.result, *sizes(*GEOMETRY), *self.pitch]
+
+    @property
+    def shrink(self) -> int:
+        """What patches are divided by, so that halves hold what becomes of any that they held."""
+        return ADDED if self.ctype == "half_t" else 1
 
     @property
     def threads(self) -> Grid:

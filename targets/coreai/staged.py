@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from codegen.metal.handles import plain
+from codegen.metal.plan import PAGE, VERSION
 from compiler.errors import EmitError
 from compiler.graph import Graph, Node, Value
 from compiler.target import Artifact
@@ -27,7 +28,6 @@ from targets.coreai.kernel_ops import KernelOp, kernels_in
 from targets.metal.execute import Executor
 
 ALIGNMENT = 256  # bytes
-PAGE = 16384  # bytes
 Asset = Callable[[Graph, Path], Artifact]
 Parts = dict[int, list[Node]]
 
@@ -114,7 +114,7 @@ def _write(folder: Path, layer: Carried, ops: Sequence[KernelOp]) -> None:
             if place in room:
                 room[place] = at + len(_padded(b"\0" * b.nbytes))
     plan = {
-        "version": 1,
+        "version": VERSION,
         "name": "layer",
         "heap": {"nbytes": room["heap"], "alignment": ALIGNMENT},
         "weights": {"file": "weights.bin", "nbytes": len(data)},

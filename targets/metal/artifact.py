@@ -1,4 +1,5 @@
-"""A generated model and how to run it: its source is compiled for this machine's processor and executed."""
+"""A generated model and how to run it: on the GPU of a Mac, elsewhere on the processor, for which its source is
+compiled."""
 
 from __future__ import annotations
 
@@ -13,19 +14,20 @@ from compiler.graph import Graph
 from compiler.oracle import checked_inputs, input_types
 from compiler.target import Artifact
 from compiler.tensor import Array, dtype_of
+from targets.metal.device import Device, has_gpu
 from targets.metal.execute import Executor, faults
 from targets.metal.report import Written
 from targets.source.program import ctype_of
 
 
 class MetalArtifact(Artifact):
-    """A folder of Metal sources. `checks`: every access to memory is checked while it runs."""
+    """A folder of Metal sources. `checks`: every access to memory is checked while it runs on a processor."""
 
     def __init__(self, path: Path, graph: Graph, written: Written, *, checks: bool = True) -> None:
         self.path, self.warnings, self.details = path, [], written
         self._types = input_types(graph)
         self._outputs = [(n, v.type) for n, v in zip(graph.output_names, graph.outputs, strict=True)]
-        self._executor: Executor | None = None
+        self._executor: Executor | Device | None = None
         self._checks = checks
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
@@ -35,8 +37,11 @@ class MetalArtifact(Artifact):
         results = self._executor.run([_held(a) for a in given.values()])
         return {name: _given(array, t.dtype.numpy) for (name, t), array in zip(self._outputs, results, strict=True)}
 
-    def _read(self) -> Executor:
+    def _read(self) -> Executor | Device:
         """What runs the folder. EmitError if its source is not in the language."""
+        if has_gpu():
+            self.notes = [*self.notes, "run on this machine's GPU"]
+            return Device(self.path)
         found = faults((self.path / "model.metal").read_text(encoding="utf-8"))
         if found:
             raise EmitError(f"the source is not Metal: {found[0]}", where=str(self.path / "model.metal"))

@@ -17,12 +17,13 @@ from compiler.graph import Graph
 from compiler.new_folder import new_folder
 from targets.metal.families import DEFAULT, Family, family_of, gpu
 from targets.metal.fusion import fuse
+from targets.metal.limits import check_launches
 from targets.metal.lower import TABLE
 from targets.metal.program import MetalProgram
 from targets.metal.report import Written, told
 from targets.source.planning import planned, write_schedule
 
-PLAN = "plan.json"
+SOURCE, PLAN = "model.metal", "plan.json"
 
 
 class Form(NamedTuple):
@@ -41,7 +42,7 @@ class Form(NamedTuple):
 
 def lowered(graph: Graph, form: Form) -> MetalProgram:
     """The dispatches of a prepared graph."""
-    p = MetalProgram(graph, form.precision, form.family)
+    p = MetalProgram(graph, form.precision, form.family, gpu(form.gpu))
     write_schedule(p, TABLE, is_metal)
     fuse(p)
     return p
@@ -63,16 +64,17 @@ def write_model(p: MetalProgram, title: str, path: Path, form: Form) -> Written:
     ports = {*p.inputs, *p.outputs, *p.sizes}
     buffers = [b for b in (*p.inputs, *p.outputs, *p.sizes, *p.buffers, *p.weights.buffers) if b in used | ports]
     made = plan(host, buffers, p.ports.inputs, p.ports.outputs, p.calls)
+    check_launches(made["dispatches"])
     kernels = [k for k in p.kernels if isinstance(k, MetalKernel)]
-    texts = {"model.metal": source(title, kernels), PLAN: _json(made), **glue_files(made)}
-    is_ours = not path.exists() or (path / PLAN).is_file()
+    texts = {SOURCE: source(title, kernels), PLAN: _json(made), **glue_files(made)}
+    is_ours = not path.exists() or all((path / name).is_file() for name in (SOURCE, PLAN))
     with new_folder(path, is_ours, "a folder of a generated model") as folder:
         for name, text in texts.items():
             (folder / name).write_text(text, encoding="utf-8")
         with (folder / "weights.bin").open("wb") as out:
             p.weights.write(out)
             out.write(b"\0" * (weights - out.tell()))
-    return told(p, made, memory, len(texts["model.metal"].encode()), gpu(form.gpu))
+    return told(p, made, memory, len(texts[SOURCE].encode()), gpu(form.gpu))
 
 
 def _json(made: dict[str, Any]) -> str:

@@ -37,7 +37,7 @@ def home_of(v: Value, reader: Node | None = None, index: int = -1) -> Home | Non
     """Where a value is wanted; None if that is where it would lie anyway. `reader`: a layer that moves its elements,
     which others may read too, as its operand `index`."""
     path = _path(v, reader or _reader(v), index)
-    return _behind(v, path) if path else None
+    return _behind(path) if path else None
 
 
 Steps = list[tuple[Node, int]]  # layers that move elements, and which operand of theirs it is
@@ -54,8 +54,8 @@ def _path(v: Value, reader: Node | None, index: int = -1) -> Steps:
         value = node.output
         if isinstance(node.op, ops.Concat):
             whole = path + _path(value, _reader(value))
-            return best if _behind(v, whole) is None else whole
-        if _behind(v, path) is None:
+            return best if _behind(whole) is None else whole
+        if _behind(path) is None:
             break
         if isinstance(node.op, PLACES):
             best = path
@@ -72,7 +72,7 @@ def _reader(v: Value) -> Node | None:
     return node if v.type.size and v.type.is_static and not stays else None
 
 
-def _behind(v: Value, path: Steps) -> Home | None:
+def _behind(path: Steps) -> Home | None:
     """Where a value is in the result of the last layer of a path; None if its elements are at no fixed distances."""
     root = path[-1][0].output
     order = order_of(root.type)

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from codegen.metal.adapted import Adapted, adapted
+from codegen.metal.launch import Gpu
 from codegen.neon.copies import Fill
 from codegen.program import Argument, Buffer, Kernel, Place, Pointer, Split
 from compiler.graph import Graph, Node, Value
@@ -22,14 +23,15 @@ class MetalProgram(Program):
     """Kernels of one model and their dispatches.
 
     precision  fp16 or fp32
-    family     the GPUs that launches are cut for
+    family     the GPUs that are to run it
+    gpu        that of them whose figures decide how launches are cut
     """
 
     has_doubles = False
 
-    def __init__(self, graph: Graph, precision: str, family: Family) -> None:
+    def __init__(self, graph: Graph, precision: str, family: Family, gpu: Gpu) -> None:
         super().__init__(graph)
-        self.precision, self.family = precision, family
+        self.precision, self.family, self.gpu = precision, family, gpu
         self.macs: dict[int, int] = {}  # the id of a call -> multiply-adds of its layer, if it is the first of these
         self._counted: set[Node] = set()
         self.beside: dict[Node, Node] = {}  # layers whose kernel computes another one too

@@ -66,7 +66,8 @@ class Written(NamedTuple):
         over = f"{100 * (self.heap / self.bound - 1):.1f} % over what is in use at once" if self.bound else "none"
         longest = sorted(self.launches, key=lambda launch: -launch.microseconds)[:SHOWN]
         return (
-            f"model {self.name}: {self.dispatches} dispatches of {self.kernels} kernels, {self.barriers} barriers\n"
+            f"model {self.name}: {counted(self.dispatches, 'dispatch', 'es')} of {counted(self.kernels, 'kernel')},"
+            f" {counted(self.barriers, 'barrier')}\n"
             f"  {self.heap:,} bytes of working memory ({over}), {self.weights:,} of weights, {self.code:,} of source\n"
             f"  {self.moved:,} bytes moved by an inference, {self.moved / max(self.least, 1):.2f} x inputs, weights and"
             f" outputs\n"
@@ -78,6 +79,11 @@ class Written(NamedTuple):
         """Plain values for JSON."""
         launches = [launch._asdict() for launch in self.launches]
         return {**self._asdict(), "milliseconds": round(self.milliseconds, 4), "launches": launches}
+
+
+def counted(count: int, what: str, ending: str = "s") -> str:
+    """So many of a thing."""
+    return f"{count} {what}{ending if count != 1 else ''}"
 
 
 def told(p: MetalProgram, made: dict[str, Any], memory: Plan, code: int, gpu: Gpu) -> Written:

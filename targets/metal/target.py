@@ -15,6 +15,7 @@ from passes.remove_identity import RemoveIdentity
 from targets.metal.artifact import MetalArtifact
 from targets.metal.emit import Form, lowered, write_model
 from targets.metal.families import DEFAULT, family_of
+from targets.metal.limits import size_objections
 from targets.metal.lower import TABLE
 from targets.metal.siblings import is_read_in_columns
 from targets.metal.singles import singles
@@ -65,7 +66,8 @@ class MetalTarget(Target):
 
     def prepare(self, graph: Graph) -> Graph:
         narrow = singles(graph)
-        refuse(self.name, [*TABLE.objections(narrow), *port_objections(narrow)], "--target onnx or nnapi may run it")
+        objections = [*TABLE.objections(narrow), *port_objections(narrow), *size_objections(narrow)]
+        refuse(self.name, objections, "--target onnx or nnapi may run it")
         self._given = {narrow: graph}
         return narrow
 

@@ -1,4 +1,4 @@
-"""Conditions on layers that several lowerings of the NEON target state."""
+"""Conditions on layers that several lowerings to generated source state."""
 
 from __future__ import annotations
 

@@ -11,8 +11,10 @@ from codegen.expression import Apply, Expression, Number, Operand
 from codegen.metal.depthwise import Depthwise
 from codegen.metal.winograd import Winograd, transformed
 from codegen.neon.tailed import RELU
+from compiler.graph import Graph
 from compiler.ops.conv import Conv
-from compiler.tensor import Array
+from compiler.tensor import F32, Array, TensorType
+from tests.targets import metal_layers
 from tests.targets.metal_graphs import run_kernel
 
 RESIDUAL: Expression = Apply("max", (Apply("add", (Operand(0), Operand(1))), Number(0.0)))
@@ -67,6 +69,20 @@ def test_winograd(
     exact = last(Conv(strides=(1, 1), pads=pads, dilations=(1, 1)).evaluate(*(v.astype(np.float64) for v in (x, w, b))))
     other = rng.standard_normal(exact.shape).astype(dtype)
     numbers = (images, *size, channels, filters, *exact.shape[1:3], *pads[:2])
-    given_arrays = [last(x), transformed(w).astype(dtype), b, other]
-    got = run_kernel(Winograd(tail=RESIDUAL, ctype=ctype), given_arrays, exact.astype(dtype), numbers)
+    kernel = Winograd(tail=RESIDUAL, ctype=ctype)
+    given_arrays = [last(x), (transformed(w) * kernel.shrink).astype(dtype), b, other]
+    got = run_kernel(kernel, given_arrays, exact.astype(dtype), numbers)
     assert close(got, np.maximum(exact + other, 0), tolerance)
+
+
+def test_winograd_of_the_largest_halves() -> None:
+    """Patches are transformed to sums of four of them."""
+    rng = np.random.default_rng(2)
+    x = (np.sign(rng.standard_normal((1, 16, 6, 6))) * 65504).astype(np.float32)
+    w = (rng.standard_normal((32, 16, 3, 3)) / 1000).astype(np.float32)
+    conv = Conv(strides=(1, 1), pads=(1, 1, 1, 1), dilations=(1, 1))
+    graph = Graph("large")
+    graph.set_outputs(graph.add(conv, graph.add_input(TensorType(F32, x.shape), "x"), graph.const(w, "w")), ["y"])
+    made = metal_layers.run(graph, {"x": x}, "fp16")
+    assert "winograd_3x3_half" in made.kernels
+    assert close(made.got["y"], made.wanted["y"], KINDS["half_t"][1])

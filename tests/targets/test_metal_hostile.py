@@ -71,12 +71,20 @@ def test_numbers(value: np.ndarray, tmp_path: Path) -> None:
         assert same(found["s"], x + weight) and same(found["p"], x * weight)
 
 
-def test_a_folder_of_something_else_stays(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["thesis.txt", "plan.json", "model.metal"])
+def test_a_folder_of_something_else_stays(name: str, tmp_path: Path) -> None:
     (tmp_path / "m").mkdir()
-    (tmp_path / "m" / "thesis.txt").write_text("mine")
+    (tmp_path / "m" / name).write_text("mine")
     with pytest.raises(EmitError):
         written(named(["a"], "g"), tmp_path / "m")
-    assert [p.name for p in (tmp_path / "m").iterdir()] == ["thesis.txt"]
+    assert [p.read_text() for p in (tmp_path / "m").iterdir()] == ["mine"]
+
+
+def test_a_folder_of_an_earlier_model_is_replaced(tmp_path: Path) -> None:
+    written(named(["a"], "g"), tmp_path / "m")
+    (tmp_path / "m" / "Model.h").write_text("old")
+    written(named(["b"], "g"), tmp_path / "m")
+    assert "old" not in (tmp_path / "m" / "Model.h").read_text().split()
 
 
 def test_the_same_model_gives_the_same_bytes(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from math import prod
 from typing import Any
 
+from codegen.metal.plan import VERSION
 from compiler.errors import EmitError
 from targets.metal.execute.text import KernelText, Parameter, Token, members
 
@@ -17,7 +18,10 @@ Plan = dict[str, Any]  # of JSON
 
 
 def check(plan: Plan, kernels: Sequence[KernelText], words: Sequence[Token]) -> None:
-    """EmitError for the first dispatch that does not fit its kernel or the limits of a threadgroup."""
+    """EmitError for a plan of another version, buffers that do not fit their place, and the first dispatch that does
+    not fit its kernel or the limits of a threadgroup."""
+    if plan.get("version") != VERSION:
+        raise EmitError(f"the plan is of version {plan.get('version')}, this program reads {VERSION}")
     known = {k.name: k for k in kernels}
     names = [b["name"] for b in plan["buffers"]]
     if len(set(names)) != len(names):

@@ -13,7 +13,6 @@ from codegen.metal.launch import tile_for
 from compiler import ops
 from compiler.graph import Node, Value
 from compiler.ops.layout import channels_last, order_of
-from targets.metal.families import gpu
 from targets.metal.lower.depthwise import depthwise
 from targets.metal.lower.matmul import MATRICES, biases, is_float, named, product, vector_of
 from targets.metal.lower.results import result_of
@@ -95,8 +94,7 @@ def kernel_of(p: MetalProgram, node: Node, op: ops.Conv) -> Windows:
     depth, *kernel = w.type.dims[1:]
     of = sizes_of(x, node.output, op, depth)
     element, axes = bytes_of(x.type.dtype), len(kernel)
-    figures = gpu(p.family.name)
-    cut = tile_for(of["m"], of["n"], depth * prod(kernel), figures, element=element, batch=op.groups, tiles=TILES).tile
+    cut = tile_for(of["m"], of["n"], depth * prod(kernel), p.gpu, element=element, batch=op.groups, tiles=TILES).tile
     values: dict[str, Any] = {  # Any: fields of several types
         "rows": cut.rows,
         "columns": cut.columns,

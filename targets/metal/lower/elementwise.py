@@ -9,6 +9,7 @@ from codegen.expression import Expression, Operand, functions, operands, substit
 from compiler import ops
 from compiler.graph import Node, Value
 from compiler.ops.layout import order_of
+from compiler.target import Need
 from compiler.tensor import TensorType
 from targets.metal.homes import Home, home_of
 from targets.metal.loops import Access, Loop, Store, dispatch
@@ -23,9 +24,13 @@ from targets.source.lower.strided import MOVES, Lying, lying
 from targets.source.table import SHARED
 
 IN_PLACE = (*EXPRESSIONS, *MOVES, ops.Attention, ops.Concat)  # operations that read operands where they lie
+VARIADIC = (ops.Sum, ops.Mean, ops.Max, ops.Min)
+MOST = 24  # operands: a kernel has 31 buffers at most
+FEW = Need(text=f"at most {MOST} operands; more are taken two at a time", holds=lambda node: len(node.inputs) <= MOST)
 
 
-@lowers(*EXPRESSIONS, needs=(COMPUTED,))
+@lowers(*VARIADIC, needs=(COMPUTED, FEW))
+@lowers(*(op for op in EXPRESSIONS if op not in VARIADIC), needs=(COMPUTED,))
 def _elementwise(p: MetalProgram, node: Node, op: Any) -> None:  # Any: whichever operation it is
     chain = trimmed(p.chains.get(node) or chain_of(node, [node]))
     out = node.output

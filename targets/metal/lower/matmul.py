@@ -16,7 +16,6 @@ from codegen.program import Pointer
 from compiler import ops
 from compiler.graph import Node, Value
 from compiler.tensor import F16, F32, Array
-from targets.metal.families import gpu
 from targets.metal.lower.gated import is_beside, other_of, paired_bias, pairs, tail_of_both
 from targets.metal.lower.gemv import Rows, Stored, few_rows, stored_matrix
 from targets.metal.program import MetalProgram
@@ -93,7 +92,7 @@ def computed(p: MetalProgram, node: Node, of: Matrices) -> None:
     places = [p.at(v) for v in node.inputs if v is not None]
     tail = p.tail(node)
     element, count = bytes_of(node.output.type.dtype), prod(of.batch)
-    cut = tile_for(of.m, of.n, of.k, gpu(p.family.name), element=element, batch=count, tiles=TILES).tile
+    cut = tile_for(of.m, of.n, of.k, p.gpu, element=element, batch=count, tiles=TILES).tile
     is_transposed = of.y[0] == 1 != of.y[1]
     kernel = BatchedGemm(
         rows=cut.rows,
@@ -136,7 +135,7 @@ def product(
     if m <= MOST_ROWS and p.family.has(SUMS):
         few_rows(p, node, of, vector)
         return
-    cut = tile_for(m, n, k, gpu(p.family.name), element=element, tiles=TILES).tile
+    cut = tile_for(m, n, k, p.gpu, element=element, tiles=TILES).tile
     others = [] if is_gated else [p.at(v) for v in tail.others]
     y = of.result(p, tail)
     kernel = Gemm(

@@ -163,7 +163,7 @@ kernel void winograd_3x3_half_add_max_e172c9(device const half *x [[buffer(0)]],
                                        left + j >= 0 && left + j < int(s.width);
                 const uint at = ((image * s.height + uint(top + i)) * s.width + uint(left + j)) * s.channels + c +
                     channel;
-                p[i][j] = is_inside ? float(x[at]) : 0.0f;
+                p[i][j] = is_inside ? float(x[at]) * 0.25f : 0.0f;
             }
         }
         for (uint j = 0; j < 4; j++) {

@@ -84,16 +84,12 @@ class Tile(NamedTuple):
 
 
 class Choice(NamedTuple):
-    """A tile, in how many parts the inner axis is cut, and what that is to take."""
+    """A tile, how many threadgroups there are then, and what that is to take."""
 
     tile: Tile
-    split: int
     threadgroups: int
     occupancy: Occupancy
     estimate: Estimate
-
-
-TILES = (Tile(32, 32, 32, 4, 2), Tile(64, 32, 32, 4, 2), Tile(32, 64, 32, 4, 2), Tile(64, 64, 32, 4, 2))
 
 
 def occupancy(gpu: Gpu, threads: int, threadgroup_memory: int = 0, registers: int = 0) -> Occupancy:
@@ -148,9 +144,9 @@ def roofline(
     return _estimate(gpu, flops / rate, nbytes / reach)
 
 
-def _estimate(gpu: Gpu, arithmetic: float, memory: float, dispatches: int = 1) -> Estimate:
-    seconds = max(arithmetic, memory) + dispatches * gpu.dispatch
-    fixed = dispatches * gpu.dispatch > max(arithmetic, memory)
+def _estimate(gpu: Gpu, arithmetic: float, memory: float) -> Estimate:
+    seconds = max(arithmetic, memory) + gpu.dispatch
+    fixed = gpu.dispatch > max(arithmetic, memory)
     return Estimate(
         arithmetic, memory, seconds, "launch" if fixed else "arithmetic" if arithmetic > memory else "memory"
     )
@@ -169,50 +165,31 @@ def memory(tile: Tile, element: int) -> int:
     return (tile.rows + tile.columns) * tile.depth * element
 
 
-def product(
-    m: int, n: int, k: int, gpu: Gpu, tile: Tile, *, element: int = 2, batch: int = 1, split: int = 1
-) -> Choice:
+def product(m: int, n: int, k: int, gpu: Gpu, tile: Tile, *, element: int = 2, batch: int = 1) -> Choice:
     """A product of m x k by k x n elements of so many bytes, done for each of a batch, with these tiles.
 
-    A threadgroup takes ceil(k / split / depth) steps. In each it does rows x columns x depth multiply-adds, brings
+    A threadgroup takes ceil(k / depth) steps. In each it does rows x columns x depth multiply-adds, brings
     (rows + columns) x depth elements from the caches, and reads them out of threadgroup memory once for each simdgroup
     that needs them; these overlap with those of other threadgroups on the core, so that the longest counts, and two
-    barriers stand between them, which others on the core hide. Memory is read once: m k + k n + m n elements. Parts of
-    the inner axis are written as floats and added by another dispatch."""
-    groups = ceil(m / tile.rows) * ceil(n / tile.columns) * batch * split
+    barriers stand between them, which others on the core hide. Memory is read once: m k + k n + m n elements."""
+    groups = ceil(m / tile.rows) * ceil(n / tile.columns) * batch
     found = occupancy(gpu, tile.simdgroups * gpu.simd_width, memory(tile, element), registers(tile, element))
     resident = min(found.threadgroups, waves(gpu, groups))
     rate = gpu.matrix_fp16 if element == 2 else gpu.matrix_fp32
-    steps = ceil(ceil(k / split) / tile.depth)
+    steps = ceil(k / tile.depth)
     moved = (tile.rows + tile.columns) * tile.depth * element
     shared = (tile.rows * (tile.simdgroups // tile.rows_of) + tile.columns * tile.rows_of) * tile.depth * element
     sums = tile.rows * tile.columns * tile.depth / (rate * busy(gpu, resident * tile.simdgroups, ILP))
     step = max(sums, moved / gpu.core_bandwidth, (shared + moved) / gpu.local_bandwidth)
-    end = tile.rows * tile.columns * (SUM if split > 1 else element) / gpu.core_bandwidth
+    end = tile.rows * tile.columns * element / gpu.core_bandwidth
     cycles = steps * (step + 2 * gpu.barrier / resident) + end
-    bytes_ = (m * k + k * n + m * n) * element * batch + (2 * split * m * n * SUM * batch if split > 1 else 0)
-    estimate = _estimate(gpu, waves(gpu, groups) * cycles / gpu.clock, bytes_ / gpu.bandwidth, 1 + (split > 1))
-    return Choice(tile, split, groups, found, estimate)
+    nbytes = (m * k + k * n + m * n) * element * batch
+    estimate = _estimate(gpu, waves(gpu, groups) * cycles / gpu.clock, nbytes / gpu.bandwidth)
+    return Choice(tile, groups, found, estimate)
 
 
 @cache
-def tile_for(
-    m: int,
-    n: int,
-    k: int,
-    gpu: Gpu,
-    *,
-    element: int = 2,
-    batch: int = 1,
-    tiles: tuple[Tile, ...] = TILES,
-    splits: tuple[int, ...] = (1,),
-) -> Choice:
-    """The tile that takes least for a product; of some that take as long the fewest parts, then the largest, then the
-    first. `splits` are the numbers of parts into which a kernel can cut the inner axis."""
-    ways = [
-        product(m, n, k, gpu, tile, element=element, batch=batch, split=split)
-        for tile in tiles
-        for split in splits
-        if split <= max(1, ceil(k / tile.depth))
-    ]
-    return min(ways, key=lambda way: (way.estimate.seconds, way.split, -way.tile.rows * way.tile.columns))
+def tile_for(m: int, n: int, k: int, gpu: Gpu, tiles: tuple[Tile, ...], *, element: int = 2, batch: int = 1) -> Choice:
+    """The tile that takes least for a product; of some that take as long the largest, then the first."""
+    ways = [product(m, n, k, gpu, tile, element=element, batch=batch) for tile in tiles]
+    return min(ways, key=lambda way: (way.estimate.seconds, -way.tile.rows * way.tile.columns))

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from codegen.metal.gemm import TILES
 from codegen.metal.launch import (
-    TILES,
     Gpu,
     Tile,
     busy,
@@ -187,16 +187,13 @@ def test_tiles_fit_every_family(tile: Tile, element: int, name: str) -> None:
     sizes,
     st.sampled_from(TILES),
     st.sampled_from((2, 4)),
-    st.sampled_from((1, 2, 4)),
     st.integers(0, 500),
 )
-def test_a_larger_product_takes_no_less(
-    m: int, n: int, k: int, tile: Tile, element: int, split: int, more: int
-) -> None:
+def test_a_larger_product_takes_no_less(m: int, n: int, k: int, tile: Tile, element: int, more: int) -> None:
     def seconds(m: int, n: int, k: int, g: Gpu = M1) -> float:
-        return product(m, n, k, g, tile, element=element, split=split).estimate.seconds * (1 + 1e-12)
+        return product(m, n, k, g, tile, element=element).estimate.seconds * (1 + 1e-12)
 
-    base = product(m, n, k, M1, tile, element=element, split=split).estimate
+    base = product(m, n, k, M1, tile, element=element).estimate
     assert min(seconds(m + more, n, k), seconds(m, n + more, k), seconds(m, n, k + more)) >= base.seconds
     assert seconds(m, n, k, M1._replace(cores=16)) <= base.seconds * (1 + 1e-9)
     assert base.seconds >= 2 * m * n * k / (M1.cores * M1.clock * M1.fp32)  # no more than the peak
@@ -204,28 +201,20 @@ def test_a_larger_product_takes_no_less(
 
 @given(sizes, sizes, sizes)
 def test_the_choice_is_the_least(m: int, n: int, k: int) -> None:
-    chosen = tile_for(m, n, k, M1, splits=(1, 4))
-    assert chosen.estimate.seconds == min(
-        product(m, n, k, M1, tile, split=split).estimate.seconds
-        for tile in TILES
-        for split in (1, 4)
-        if split <= max(1, -(-k // 32))
-    )
-    assert chosen.threadgroups == -(-m // chosen.tile.rows) * -(-n // chosen.tile.columns) * chosen.split
+    chosen = tile_for(m, n, k, M1, TILES)
+    assert chosen.estimate.seconds == min(product(m, n, k, M1, tile).estimate.seconds for tile in TILES)
+    assert chosen.threadgroups == -(-m // chosen.tile.rows) * -(-n // chosen.tile.columns)
 
 
 def test_choices() -> None:
-    """Large products take large tiles, thin ones thin tiles; a long inner axis of a small one is cut."""
-    assert tile_for(4096, 4096, 4096, M1).tile.name == "64x64"
-    assert tile_for(20, 20, 64, M1).tile.name == "32x32"
-    assert tile_for(20, 4096, 512, M1).tile.name in ("32x32", "32x64")
-    assert tile_for(64, 64, 8192, M1, splits=(1, 2, 4, 8)).split > 1
-    assert tile_for(4096, 4096, 512, M1, splits=(1, 2, 4, 8)).split == 1
-    large = tile_for(4096, 4096, 4096, M1)
+    """Large products take large tiles, thin ones thin tiles."""
+    assert tile_for(4096, 4096, 4096, M1, TILES).tile.name == "64x64"
+    assert tile_for(20, 20, 64, M1, TILES).tile.name == "32x32"
+    assert tile_for(20, 4096, 512, M1, TILES).tile.name in ("32x32", "32x64")
+    large = tile_for(4096, 4096, 4096, M1, TILES)
     assert large.estimate.bound == "arithmetic"
     assert 2 * 4096**3 / large.estimate.seconds / 1e9 == pytest.approx(
         2 * 102.5 * 8 * 1.278, rel=0.02
     )  # the matrix peak
-    assert (
-        tile_for(256, 256, 256, M1, batch=8).threadgroups == 8 * tile_for(256, 256, 256, M1, batch=8).threadgroups // 8
-    )
+    one, eight = (product(256, 256, 256, M1, large.tile, batch=batch) for batch in (1, 8))
+    assert eight.threadgroups == 8 * one.threadgroups and eight.estimate.seconds > one.estimate.seconds

@@ -94,7 +94,7 @@ def kernel_of(p: MetalProgram, node: Node, op: ops.Conv) -> Windows:
     depth, *kernel = w.type.dims[1:]
     of = sizes_of(x, node.output, op, depth)
     element, axes = bytes_of(x.type.dtype), len(kernel)
-    cut = tile_for(of["m"], of["n"], depth * prod(kernel), p.gpu, element=element, batch=op.groups, tiles=TILES).tile
+    cut = tile_for(of["m"], of["n"], depth * prod(kernel), p.gpu, TILES, element=element, batch=op.groups).tile
     values: dict[str, Any] = {  # Any: fields of several types
         "rows": cut.rows,
         "columns": cut.columns,

@@ -11,6 +11,7 @@ from compiler import ops
 from compiler.graph import Node
 from targets.metal.lower.results import result_of
 from targets.metal.program import MetalProgram
+from targets.source.lower.filters import pair
 from targets.source.lower.products import bias_of
 from targets.source.program import ctype_of
 
@@ -25,9 +26,9 @@ def depthwise(p: MetalProgram, node: Node, op: ops.Conv) -> None:
     channels, _, *window = w.type.dims
     y = result_of(p, tail.value)
     kernel = Depthwise(
-        window=_pair(window, 1),
-        strides=_pair(op.strides, 1),
-        dilations=_pair(op.dilations, 1),
+        window=pair(window, 1),
+        strides=pair(op.strides, 1),
+        dilations=pair(op.dilations, 1),
         many=channels // x.type.dims[1],
         tail=tail.expression,
         ctype=ctype_of(tail.value.type.dtype),
@@ -36,12 +37,7 @@ def depthwise(p: MetalProgram, node: Node, op: ops.Conv) -> None:
     filters = np.moveaxis(np.asarray(w.data).reshape(channels, prod(window)), 0, -1)
     given = [p.at(x), p.constant(np.ascontiguousarray(filters), w.name or "w")]
     given += [p.constant(bias_of(b, channels).astype(np.float32), "bias"), *(p.at(v) for v in tail.others)]
-    size, out = _pair(x.type.dims[2:], 1), _pair(node.output.type.dims[2:], 1)
-    numbers = (x.type.dims[0], *size, channels, *out, *_pair(op.pads[:axes], 0))
+    size, out = pair(x.type.dims[2:], 1), pair(node.output.type.dims[2:], 1)
+    numbers = (x.type.dims[0], *size, channels, *out, *pair(op.pads[:axes], 0))
     title = f"depthwise {'x'.join(map(str, window))} convolution, {channels} channels"
     p.call(kernel, *given, y.at, *numbers, *y.numbers, node=node, title=title)
-
-
-def _pair(values: tuple[int, ...] | list[int], fill: int) -> tuple[int, int]:
-    """Of both axes; one axis becomes the width."""
-    return (fill, values[0]) if len(values) == 1 else (values[0], values[1])

@@ -92,7 +92,7 @@ def computed(p: MetalProgram, node: Node, of: Matrices) -> None:
     places = [p.at(v) for v in node.inputs if v is not None]
     tail = p.tail(node)
     element, count = bytes_of(node.output.type.dtype), prod(of.batch)
-    cut = tile_for(of.m, of.n, of.k, p.gpu, element=element, batch=count, tiles=TILES).tile
+    cut = tile_for(of.m, of.n, of.k, p.gpu, TILES, element=element, batch=count).tile
     is_transposed = of.y[0] == 1 != of.y[1]
     kernel = BatchedGemm(
         rows=cut.rows,
@@ -135,7 +135,7 @@ def product(
     if m <= MOST_ROWS and p.family.has(SUMS):
         few_rows(p, node, of, vector)
         return
-    cut = tile_for(m, n, k, p.gpu, element=element, tiles=TILES).tile
+    cut = tile_for(m, n, k, p.gpu, TILES, element=element).tile
     others = [] if is_gated else [p.at(v) for v in tail.others]
     y = of.result(p, tail)
     kernel = Gemm(

@@ -18,6 +18,7 @@ from compiler.tensor import F32, Array
 from targets.neon.lower.matmul import product
 from targets.neon.program import NeonProgram
 from targets.neon.table import lowers
+from targets.source.lower.filters import pair
 from targets.source.lower.moving import dense, move
 from targets.source.lower.plain import plain_deconv
 from targets.source.lower.products import bias_of
@@ -82,7 +83,7 @@ def _gathered(p: NeonProgram, node: Node, op: ops.ConvTranspose, taps: Array) ->
     x, w, b = (*node.inputs, None)[:3]
     assert x is not None and w is not None
     tail, out, size = p.tail(node), node.output.type, w.type.dims[2:]
-    kernel = SumColumns(window=_pair(size, 1), is_depthwise=op.groups > 1, tail=tail.expression)
+    kernel = SumColumns(window=pair(size, 1), is_depthwise=op.groups > 1, tail=tail.expression)
     if op.groups > 1:
         given = [p.at(x), p.constant(taps, w.name or "w")]
     else:
@@ -92,14 +93,9 @@ def _gathered(p: NeonProgram, node: Node, op: ops.ConvTranspose, taps: Array) ->
         given = [columns]
     bias = p.constant(bias_of(b, out.dims[1]).astype(np.float32), (b and b.name) or "b")
     others = [p.at(v) for v in tail.others]
-    image = [x.type.dims[0], *_pair(x.type.dims[2:], 1), out.dims[1], *_pair(out.dims[2:], 1)]
-    steps = (*_pair(op.strides, 1), *_pair(op.dilations, 1), *_pair(op.pads[: len(size)], 0))
+    image = [x.type.dims[0], *pair(x.type.dims[2:], 1), out.dims[1], *pair(out.dims[2:], 1)]
+    steps = (*pair(op.strides, 1), *pair(op.dilations, 1), *pair(op.pads[: len(size)], 0))
     split = Split(image[4], begin="begin", end="end")
     numbers = (*image, 0, image[4], *steps)
     title = f"transposed {'x'.join(map(str, size))} convolution to {out}"
     p.call(kernel, *given, bias, *others, p.result(tail.value), *numbers, node=node, title=title, split=split)
-
-
-def _pair(values: Ints, fill: int) -> tuple[int, int]:
-    """Of both axes; one axis becomes the width."""
-    return (fill, values[0]) if len(values) == 1 else (values[0], values[1])

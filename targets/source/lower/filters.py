@@ -1,7 +1,8 @@
-"""What kinds of convolution a layer is, for every target that writes source."""
+"""Filters over one or two axes: what kinds of convolution a layer is, for every target that writes source."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import prod
 
 from compiler import ops
@@ -21,3 +22,8 @@ def is_depthwise(node: Node, op: ops.Conv) -> bool:
     x = node.inputs[0]
     assert x is not None
     return op.groups == x.type.dims[1] > 1
+
+
+def pair(values: Sequence[int], fill: int) -> tuple[int, int]:
+    """Of both axes; one axis becomes the width."""
+    return (fill, values[0]) if len(values) == 1 else (values[0], values[1])
